@@ -1,0 +1,97 @@
+//! Files that are there after a power loss, whole or not at all.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::statvfs;
+
+/// Makes entries that were added to or removed from a directory durable.
+///
+/// # Errors
+/// Those of opening and syncing it.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Replaces a file's content: after a crash at any point the old or the new content is there, whole.
+/// When this returns, the new one is.
+///
+/// # Errors
+/// Those of writing, syncing and renaming. Until the rename the old content stands; an error of the
+/// last step, syncing the directory, leaves open which of the two a power loss would show.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let aside = aside(path);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&aside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&aside, path)?;
+    sync_dir(parent(path))
+}
+
+/// The name that [`replace`] writes under before it renames.
+pub fn aside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
+}
+
+/// A path's directory; `.` for a bare name.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+/// Makes a directory and its missing parents, each entry durable.
+///
+/// # Errors
+/// Those of making and syncing directories.
+pub fn create_dirs(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    create_dirs(parent(dir))?;
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other?,
+    }
+    sync_dir(parent(dir))
+}
+
+/// Bytes that an unprivileged process may still write to the file system that holds `path`.
+///
+/// # Errors
+/// Those of `statvfs`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = statvfs(path)?;
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_has_the_new_content_and_nothing_is_left_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("committed");
+        replace(&path, b"one", 0o600).unwrap();
+        replace(&path, b"two", 0o600).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_replacement_that_fails_leaves_the_old_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("committed");
+        replace(&path, b"one", 0o600).unwrap();
+        std::fs::create_dir(aside(&path)).unwrap();
+        assert!(replace(&path, b"two", 0o600).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+    }
+}

@@ -1,0 +1,14 @@
+//! What both processes ask of the kernel, each in a few safe functions: who is alive ([`process`],
+//! [`lock`]), messages with descriptors ([`channel`]), files that survive a power loss ([`durable`]),
+//! and the routing program of a socket group ([`reuseport`]).
+//!
+//! All `unsafe` of the project stands in [`raw`] and [`reuseport`].
+
+pub mod channel;
+pub mod durable;
+pub mod lock;
+pub mod process;
+#[allow(unsafe_code)]
+mod raw;
+#[allow(unsafe_code)]
+pub mod reuseport;
