@@ -1,0 +1,5 @@
+//! `bumpless-fetch`: fetches one bounded file.
+
+fn main() -> std::process::ExitCode {
+    bumpless_fetch::run()
+}

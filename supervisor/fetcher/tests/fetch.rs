@@ -1,0 +1,240 @@
+//! The real program against servers that behave, and servers that do not.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
+
+use bumpless_fetch::exit::Exit;
+
+/// Answers one request with whatever `answer` writes.
+fn server(answer: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, JoinHandle<String>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+            request.push(byte[0]);
+        }
+        answer(stream);
+        String::from_utf8(request).unwrap()
+    });
+    (address, thread)
+}
+
+struct Outcome {
+    exit: Exit,
+    file: Vec<u8>,
+    lines: Vec<String>,
+}
+
+fn fetch(url: &str, max: u64, more: &[&str]) -> Outcome {
+    let mut file = tempfile::tempfile().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_bumpless-fetch"))
+        .args(["--url", url, "--max-bytes", &max.to_string(), "--allow-http-loopback"])
+        .args(more)
+        .env("http_proxy", "http://127.0.0.1:1")
+        .env("HTTP_PROXY", "http://127.0.0.1:1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(File::try_clone(&file).unwrap()))
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    let lines = String::from_utf8(output.stderr).unwrap().lines().map(str::to_owned).collect();
+    Outcome { exit: Exit::of(output.status.code().unwrap()).unwrap(), file: bytes, lines }
+}
+
+fn answered(text: impl Into<Vec<u8>>, max: u64, more: &[&str]) -> (Outcome, String) {
+    let text = text.into();
+    // A client that has heard enough closes in the middle; that is not the server's failure.
+    let (address, thread) = server(move |mut stream| drop(stream.write_all(&text)));
+    let outcome = fetch(&format!("http://{address}/x"), max, more);
+    (outcome, thread.join().unwrap())
+}
+
+#[test]
+fn a_file_arrives_whole_with_progress_and_no_proxy_from_the_environment() {
+    let body = "0123456789".repeat(100_000);
+    let (outcome, request) =
+        answered(format!("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{body}"), 1_000_000, &[]);
+    assert_eq!(outcome.exit, Exit::Done, "{:?}", outcome.lines);
+    assert!(outcome.file == body.as_bytes());
+    assert_eq!(outcome.lines.first().unwrap(), "progress 0 1000000");
+    assert_eq!(outcome.lines.last().unwrap(), "progress 1000000 1000000");
+    assert!(!request.to_lowercase().contains("accept-encoding"), "{request}");
+}
+
+#[test]
+fn only_not_found_means_that_there_is_no_such_file() {
+    for (status, exit) in [
+        ("404 Not Found", Exit::NotFound),
+        ("410 Gone", Exit::NotFound),
+        ("403 Forbidden", Exit::Status),
+        ("500 Oops", Exit::Status),
+        ("204 No Content", Exit::Status),
+        ("206 Partial Content", Exit::Status),
+    ] {
+        let (outcome, _) = answered(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"), 10, &[]);
+        assert_eq!(outcome.exit, exit, "{status}");
+        assert_eq!(outcome.file, b"");
+        assert_eq!(outcome.lines.len(), 1);
+        assert!(outcome.lines[0].starts_with("error "));
+    }
+}
+
+#[test]
+fn a_larger_file_is_cut_whether_it_says_so_or_not() {
+    let (outcome, _) = answered("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n01234567890", 10, &[]);
+    assert_eq!((outcome.exit, outcome.file.len()), (Exit::TooLarge, 0));
+    let endless = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1_000_000));
+    let (outcome, _) = answered(endless, 10, &[]);
+    assert_eq!(outcome.exit, Exit::TooLarge);
+    assert!(outcome.file.len() <= 10);
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let (outcome, _) = answered(
+        "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n",
+        10,
+        &[],
+    );
+    assert_eq!(outcome.exit, Exit::Redirected);
+    assert!(outcome.lines[0].contains("elsewhere.example"), "{:?}", outcome.lines);
+}
+
+#[test]
+fn contents_are_not_decoded() {
+    let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 20\r\n\r\n".to_vec();
+    answer.extend_from_slice(&gzip);
+    let (outcome, _) = answered(answer, 100, &[]);
+    assert_eq!((outcome.exit, outcome.file), (Exit::Done, gzip.to_vec()));
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_no_file() {
+    let (outcome, _) = answered("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123", 10, &[]);
+    assert_eq!(outcome.exit, Exit::Broken);
+    let (outcome, _) = answered("this is not http\r\n\r\n", 10, &[]);
+    assert_eq!(outcome.exit, Exit::Broken);
+}
+
+#[test]
+fn nobody_there_is_said_as_such() {
+    let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    assert_eq!(fetch(&format!("http://{gone}/x"), 10, &[]).exit, Exit::Unreachable);
+}
+
+/// Waits until the client has gone; only then the server may end.
+fn until_closed(mut stream: TcpStream) {
+    let _ = stream.read(&mut [0]);
+}
+
+#[test]
+fn a_server_that_says_nothing_or_sends_a_byte_now_and_then_is_given_up() {
+    let (address, thread) = server(until_closed);
+    let outcome =
+        fetch(&format!("http://{address}/x"), 10, &["--rate-window-ms", "50", "--connect-timeout-ms", "50"]);
+    assert_eq!(outcome.exit, Exit::TimedOut);
+    thread.join().unwrap();
+
+    let (address, thread) = server(|mut stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nx").unwrap();
+        until_closed(stream);
+    });
+    let outcome =
+        fetch(&format!("http://{address}/x"), 100_000, &["--rate-window-ms", "50", "--min-rate", "1000"]);
+    assert_eq!(outcome.exit, Exit::TooSlow, "{:?}", outcome.lines);
+    thread.join().unwrap();
+
+    let (address, thread) = server(|mut stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        while stream.write_all(&[0; 1000]).is_ok() {}
+    });
+    let total = ["--total-timeout-ms", "200", "--min-rate", "1"];
+    assert_eq!(fetch(&format!("http://{address}/x"), u64::MAX, &total).exit, Exit::TimedOut);
+    thread.join().unwrap();
+}
+
+/// A certificate as a PEM file has it.
+fn pem(der: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in der.chunks(3) {
+        let bits =
+            group.iter().fold(0, |bits: u32, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let letter = char::from(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize]);
+            text.push(if place > group.len() { '=' } else { letter });
+        }
+    }
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+#[test]
+fn a_server_is_believed_only_if_somebody_whom_we_trust_vouches_for_it() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.try_into().unwrap())
+        .unwrap();
+    let config = std::sync::Arc::new(config);
+
+    let mut ca_file = tempfile::NamedTempFile::new().unwrap();
+    ca_file.write_all(pem(authority.der()).as_bytes()).unwrap();
+    let trusting = ["--ca-file", ca_file.path().to_str().unwrap()];
+    for (more, exit) in [(&trusting[..], Exit::Done), (&[], Exit::Unreachable)] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = config.clone();
+        let thread = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let connection = rustls::ServerConnection::new(config).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream);
+            // A client that does not trust us ends this with an error, as it should.
+            if stream.read(&mut [0; 4096]).is_ok() {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").unwrap();
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        });
+        let outcome = fetch(&format!("https://{address}/x"), 5, more);
+        assert_eq!(outcome.exit, exit, "{:?}", outcome.lines);
+        assert_eq!(outcome.file, if exit == Exit::Done { &b"hello"[..] } else { b"" });
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn an_address_that_may_not_be_used_is_refused_before_anything_is_sent() {
+    let outcome = fetch("http://feed.example/x", 10, &[]);
+    assert_eq!(outcome.exit, Exit::Usage);
+    assert!(outcome.lines[0].contains("not https"), "{:?}", outcome.lines);
+    assert_eq!(fetch("https://127.0.0.1:1/x", 10, &["--ca-file", "/nonexistent"]).exit, Exit::Usage);
+}
+
+#[test]
+fn every_exit_has_a_code_of_its_own() {
+    for exit in Exit::ALL {
+        assert_eq!(Exit::of(i32::from(exit.code())), Some(exit));
+    }
+    assert_eq!(Exit::of(3), None);
+}

@@ -1,0 +1,480 @@
+//! Which of the index's releases this machine takes, or why it takes none.
+
+use std::fmt;
+
+use bumpless_shared::control::StateRange;
+use bumpless_shared::digest::Digest;
+use bumpless_shared::release::{Release, Version};
+use bumpless_shared::version::Range;
+use sha2::{Digest as _, Sha256};
+
+use crate::document::{Artifact, Channel, Elders, IndexDocument, Kind, ReleaseDocument, Role, Rollout};
+use crate::refresh::{Trusted, not_expired};
+use crate::refused::Refused;
+use crate::time::Utc;
+
+/// What a release must fit.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Targets that run here, the preferred one first.
+    pub targets: Vec<String>,
+    /// The supervisor's version.
+    pub supervisor: [u32; 3],
+    /// Versions of the contract that the supervisor speaks.
+    pub contract: Range,
+    /// The version of the logical state stream in which the stored state would be handed over; nothing if
+    /// nothing is stored yet.
+    pub state: Option<u16>,
+    /// What tells this machine from others; with a rollout's salt it gives the bucket.
+    pub id: Digest,
+}
+
+/// The targets whose workers run where this code was built for, the preferred one first. A machine with a
+/// dynamic C library also runs a static executable; the reverse is not certain.
+pub fn targets() -> Vec<String> {
+    let arch = std::env::consts::ARCH;
+    let environments: &[&str] = if cfg!(target_env = "musl") { &["musl"] } else { &["gnu", "musl"] };
+    environments.iter().map(|environment| format!("{arch}-unknown-linux-{environment}")).collect()
+}
+
+/// What runs here now.
+#[derive(Clone, Copy, Debug)]
+pub struct Running<'a> {
+    /// The release.
+    pub release: &'a Release,
+    /// Its place in the order.
+    pub counter: u64,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The newest that fits, and whose rollout has reached this machine.
+    Newest,
+    /// Exactly this one. An operator who names a version does not wait for its rollout.
+    Version(Version),
+}
+
+/// A release that may be installed here. It can only be had from [`Trusted::choose`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    entry: ReleaseDocument,
+    artifact: Artifact,
+    index_version: u64,
+}
+
+impl Choice {
+    /// Its name and the hash of the bytes that will run.
+    pub fn release(&self) -> Release {
+        Release { version: self.entry.release.clone(), sha256: self.artifact.raw_sha256 }
+    }
+
+    /// Its place in the order.
+    pub fn counter(&self) -> u64 {
+        self.entry.counter
+    }
+
+    /// Whether it should not wait for a maintenance window.
+    pub fn urgent(&self) -> bool {
+        self.entry.urgent
+    }
+
+    /// Versions of the contract that it speaks.
+    pub fn contract(&self) -> Range {
+        self.entry.contract
+    }
+
+    /// Versions of the protocol between nodes that it speaks.
+    pub fn protocol(&self) -> Range {
+        self.entry.protocol
+    }
+
+    /// Versions of the logical state stream that it reads and writes.
+    pub fn state(&self) -> StateRange {
+        self.entry.state
+    }
+
+    /// The blob: where it lies, how large it is, what is in it.
+    pub fn artifact(&self) -> &Artifact {
+        &self.artifact
+    }
+
+    /// The index that said so.
+    pub fn index_version(&self) -> u64 {
+        self.index_version
+    }
+}
+
+/// Why nothing is chosen. What runs goes on running in each of these cases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhyNot {
+    /// No index was ever fetched.
+    NoIndex(Channel),
+    /// What was verified may not be used at this moment: it is expired, or the clock is wrong.
+    Stale(Refused),
+    /// The publisher has paused the channel.
+    Paused(Channel),
+    /// The root asks for a gate that this supervisor cannot check.
+    Gate(&'static str),
+    /// The channel has nothing newer.
+    NothingNewer {
+        /// What runs, if anything does.
+        running: Option<Version>,
+        /// Which channel.
+        channel: Channel,
+    },
+    /// That one runs already.
+    Running(Version),
+    /// The channel has no such release.
+    Unknown {
+        /// What was asked for.
+        version: Version,
+        /// Which channel.
+        channel: Channel,
+        /// What it has, the newest first, at most eight.
+        has: Vec<Version>,
+    },
+    /// Older than what runs. Going back is `bumpless rollback`, which has rules of its own.
+    Older {
+        /// What was asked for.
+        version: Version,
+        /// What runs.
+        running: Version,
+    },
+    /// The publisher has withdrawn it.
+    Forbidden(Version, Forbidden),
+    /// It failed here.
+    Quarantined {
+        /// Which one.
+        version: Version,
+        /// How it failed.
+        reason: String,
+    },
+    /// It has nothing for this machine.
+    Target {
+        /// Which one.
+        version: Version,
+        /// What runs here.
+        wanted: Vec<String>,
+        /// What it has.
+        has: Vec<String>,
+    },
+    /// It needs a newer supervisor.
+    Supervisor {
+        /// Which one.
+        version: Version,
+        /// The lowest that can run it.
+        needs: [u32; 3],
+        /// What runs.
+        is: [u32; 3],
+    },
+    /// It and this supervisor have no version of the contract in common.
+    Contract {
+        /// Which one.
+        version: Version,
+        /// What it speaks.
+        its: Range,
+        /// What the supervisor speaks.
+        ours: Range,
+    },
+    /// The network no longer speaks what it speaks.
+    Protocol {
+        /// Which one.
+        version: Version,
+        /// What it speaks.
+        its: Range,
+        /// The lowest that the network speaks.
+        min: u16,
+    },
+    /// It cannot read what is stored here.
+    State {
+        /// Which one.
+        version: Version,
+        /// What it reads.
+        reads: StateRange,
+        /// What is stored.
+        stored: u16,
+    },
+    /// Its rollout has not reached this machine.
+    NotYet {
+        /// Which one.
+        version: Version,
+        /// When it will, if its stages say so.
+        at: Option<u64>,
+        /// This machine's place, 0 to 999.
+        bucket: u16,
+    },
+}
+
+impl fmt::Display for WhyNot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dotted = |[major, minor, patch]: &[u32; 3]| format!("{major}.{minor}.{patch}");
+        match self {
+            WhyNot::NoIndex(channel) => write!(f, "no index of channel {channel} was fetched yet"),
+            WhyNot::Stale(why) => why.fmt(f),
+            WhyNot::Paused(channel) => write!(f, "the publisher has paused channel {channel}"),
+            WhyNot::Gate(what) => write!(
+                f,
+                "this network's root requires {what}, which this supervisor cannot check; upgrade the supervisor"
+            ),
+            WhyNot::NothingNewer { running: Some(running), channel } => {
+                write!(f, "nothing newer than {running} on channel {channel}")
+            }
+            WhyNot::NothingNewer { running: None, channel } => write!(f, "channel {channel} has no release"),
+            WhyNot::Running(version) => write!(f, "{version} runs already"),
+            WhyNot::Unknown { version, channel, has } => {
+                write!(f, "channel {channel} has no release {version}; it has {}", list(has))
+            }
+            WhyNot::Older { version, running } => {
+                write!(
+                    f,
+                    "{version} is older than {running}, which runs; `bumpless rollback` goes back to the previous one"
+                )
+            }
+            WhyNot::Forbidden(version, why) => write!(f, "{version} {why}"),
+            WhyNot::Quarantined { version, reason } => write!(f, "{version} is quarantined here: {reason}"),
+            WhyNot::Target { version, wanted, has } => {
+                write!(
+                    f,
+                    "{version} has no artifact for this machine ({}); the index has {}",
+                    list(wanted),
+                    list(has)
+                )
+            }
+            WhyNot::Supervisor { version, needs, is } => {
+                write!(
+                    f,
+                    "{version} needs supervisor {} or newer, this is {}; upgrade bumplessd first",
+                    dotted(needs),
+                    dotted(is)
+                )
+            }
+            WhyNot::Contract { version, its, ours } => write!(
+                f,
+                "{version} speaks versions {its} of the contract with the supervisor, this supervisor {ours}; upgrade bumplessd first"
+            ),
+            WhyNot::Protocol { version, its, min } => write!(
+                f,
+                "{version} speaks versions {its} of the protocol between nodes; the network needs {min} or higher and none that is revoked"
+            ),
+            WhyNot::State { version, reads, stored } => write!(
+                f,
+                "{version} reads state versions {} to {}, and version {stored} is stored here; take a release between the two first",
+                reads.read_min, reads.read_max
+            ),
+            WhyNot::NotYet { version, at: Some(at), bucket } => {
+                write!(f, "{version} is not eligible before {} (bucket {bucket} of its rollout)", Utc(*at))
+            }
+            WhyNot::NotYet { version, at: None, bucket } => write!(
+                f,
+                "{version} is not rolled out to this machine yet (bucket {bucket}); the publisher has not scheduled the stage that reaches it"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for WhyNot {}
+
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A release must not be started, whoever asks for it: neither installed nor gone back to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forbidden {
+    /// Its hash is revoked.
+    Revoked,
+    /// Its counter is below the floor.
+    BelowFloor {
+        /// Its counter.
+        counter: u64,
+        /// The lowest allowed.
+        floor: u64,
+    },
+}
+
+impl fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Forbidden::Revoked => f.write_str("is revoked by the publisher"),
+            Forbidden::BelowFloor { counter, floor } => {
+                write!(
+                    f,
+                    "(number {counter}) is older than the oldest that the publisher still allows (number {floor})"
+                )
+            }
+        }
+    }
+}
+
+/// A machine's place in one release's rollout: 0 to 999, the same at every restart.
+pub fn bucket(rollout: &Rollout, id: &Digest) -> u16 {
+    let mut hash = Sha256::new();
+    hash.update((rollout.salt.len() as u64).to_be_bytes());
+    hash.update(&rollout.salt);
+    hash.update(id.0);
+    let hash: [u8; 32] = hash.finalize().into();
+    let (first, _) = hash.split_at(8);
+    // 2⁶⁴ is so large against 1000 that the remainder prefers no bucket measurably.
+    (first.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte)) % 1000) as u16
+}
+
+/// From when on a machine with this bucket may take the release; nothing if no stage reaches it.
+pub fn eligible_at(rollout: &Rollout, bucket: u16) -> Option<u64> {
+    let stage = rollout.stages.iter().find(|stage| bucket < stage.permille)?;
+    Some(rollout.start.saturating_add(stage.after))
+}
+
+impl Trusted {
+    /// Whether the newest verified index forbids a release. Without an index nothing is known to be forbidden.
+    pub fn forbids(&self, sha256: &Digest, counter: u64) -> Option<Forbidden> {
+        forbids(self.index()?, sha256, counter)
+    }
+
+    /// Chooses at `now` (unix seconds). `quarantined` says why a hash failed here, if it did; `built` as in
+    /// [`crate::Refresh::begin`].
+    ///
+    /// # Errors
+    /// Why nothing is chosen. For [`Request::Newest`], where something newer exists, the reason is about the
+    /// newest release.
+    pub fn choose(
+        &self,
+        machine: &Machine,
+        running: Option<Running<'_>>,
+        request: &Request,
+        quarantined: impl Fn(&Digest) -> Option<String>,
+        now: u64,
+        built: u64,
+    ) -> Result<Choice, WhyNot> {
+        let (Some(timestamp), Some(index)) = (self.timestamp(), self.index()) else {
+            return Err(WhyNot::NoIndex(self.channel.clone()));
+        };
+        self.check_clock(now, built)
+            .and_then(|()| not_expired(Role::Root, self.root().expires(), now))
+            .and_then(|()| not_expired(Role::Timestamp, timestamp.expires, now))
+            .and_then(|()| not_expired(Role::Release, index.expires, now))
+            .map_err(WhyNot::Stale)?;
+        if timestamp.index.version != index.version {
+            // A newer index is named, and could not be fetched: what is here may lack a revocation.
+            return Err(WhyNot::Stale(Refused::Missing(crate::Want::Index(timestamp.index))));
+        }
+        if self.root().gates().builders {
+            return Err(WhyNot::Gate("independent builders"));
+        }
+        match self.root().gates().elders {
+            Elders::Off => {}
+            Elders::Required => return Err(WhyNot::Gate("the elders' agreement")),
+        }
+        if index.paused {
+            return Err(WhyNot::Paused(self.channel.clone()));
+        }
+        let fits = |entry: &ReleaseDocument| fits(entry, index, machine, &quarantined);
+        match request {
+            Request::Version(version) => {
+                let Some(entry) = index.releases.iter().find(|entry| entry.release == *version) else {
+                    return Err(self.unknown(version, index));
+                };
+                if let Some(running) = running {
+                    if entry.artifacts.iter().any(|artifact| artifact.raw_sha256 == running.release.sha256) {
+                        return Err(WhyNot::Running(version.clone()));
+                    }
+                    if entry.counter < running.counter {
+                        let running = running.release.version.clone();
+                        return Err(WhyNot::Older { version: version.clone(), running });
+                    }
+                }
+                fits(entry)
+            }
+            Request::Newest => {
+                let mut newer: Vec<_> =
+                    index.releases.iter().filter(|entry| is_newer(entry, running)).collect();
+                newer.sort_by_key(|entry| std::cmp::Reverse(entry.counter));
+                let mut first = None;
+                for entry in newer {
+                    match reached(entry, machine, now).and_then(|()| fits(entry)) {
+                        Ok(choice) => return Ok(choice),
+                        Err(why) => first = first.or(Some(why)),
+                    }
+                }
+                let running = running.map(|running| running.release.version.clone());
+                Err(first.unwrap_or(WhyNot::NothingNewer { running, channel: self.channel.clone() }))
+            }
+        }
+    }
+
+    fn unknown(&self, version: &Version, index: &IndexDocument) -> WhyNot {
+        let mut entries: Vec<_> = index.releases.iter().collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.counter));
+        let has = entries.iter().take(8).map(|entry| entry.release.clone()).collect();
+        WhyNot::Unknown { version: version.clone(), channel: self.channel.clone(), has }
+    }
+}
+
+fn is_newer(entry: &ReleaseDocument, running: Option<Running<'_>>) -> bool {
+    running.is_none_or(|running| {
+        let same = entry.artifacts.iter().any(|artifact| artifact.raw_sha256 == running.release.sha256);
+        entry.counter > running.counter && !same
+    })
+}
+
+fn forbids(index: &IndexDocument, sha256: &Digest, counter: u64) -> Option<Forbidden> {
+    let floor = index.min_release_counter;
+    if index.revoked.contains(sha256) {
+        Some(Forbidden::Revoked)
+    } else if counter < floor {
+        Some(Forbidden::BelowFloor { counter, floor })
+    } else {
+        None
+    }
+}
+
+fn reached(entry: &ReleaseDocument, machine: &Machine, now: u64) -> Result<(), WhyNot> {
+    let bucket = bucket(&entry.rollout, &machine.id);
+    let at = eligible_at(&entry.rollout, bucket);
+    if at.is_some_and(|at| at <= now) {
+        Ok(())
+    } else {
+        Err(WhyNot::NotYet { version: entry.release.clone(), at, bucket })
+    }
+}
+
+fn fits(
+    entry: &ReleaseDocument,
+    index: &IndexDocument,
+    machine: &Machine,
+    quarantined: impl Fn(&Digest) -> Option<String>,
+) -> Result<Choice, WhyNot> {
+    let version = entry.release.clone();
+    let workers = || entry.artifacts.iter().filter(|artifact| artifact.kind == Kind::Worker);
+    let artifact =
+        machine.targets.iter().find_map(|target| workers().find(|artifact| artifact.target == *target));
+    let Some(artifact) = artifact else {
+        let has = workers().map(|artifact| artifact.target.clone()).collect();
+        return Err(WhyNot::Target { version, wanted: machine.targets.clone(), has });
+    };
+    if let Some(why) = forbids(index, &artifact.raw_sha256, entry.counter) {
+        return Err(WhyNot::Forbidden(version, why));
+    }
+    if let Some(reason) = quarantined(&artifact.raw_sha256) {
+        return Err(WhyNot::Quarantined { version, reason });
+    }
+    if machine.supervisor < entry.min_supervisor {
+        return Err(WhyNot::Supervisor { version, needs: entry.min_supervisor, is: machine.supervisor });
+    }
+    if machine.contract.common(entry.contract).is_err() {
+        return Err(WhyNot::Contract { version, its: entry.contract, ours: machine.contract });
+    }
+    let spoken = |number: &u16| *number >= index.protocol_min && !index.protocol_revoked.contains(number);
+    if !(entry.protocol.min..=entry.protocol.max).any(|number| spoken(&number)) {
+        return Err(WhyNot::Protocol { version, its: entry.protocol, min: index.protocol_min });
+    }
+    if let Some(stored) = machine.state
+        && !(entry.state.read_min..=entry.state.read_max).contains(&stored)
+    {
+        return Err(WhyNot::State { version, reads: entry.state, stored });
+    }
+    Ok(Choice { entry: entry.clone(), artifact: artifact.clone(), index_version: index.version })
+}

@@ -1,0 +1,502 @@
+//! From what this machine trusts already to what is newest: one file after the other.
+//!
+//! The caller fetches what [`Refresh::want`] names, hands it to [`Refresh::answer`], and makes durable what
+//! that returns, in order, before it fetches the next. It decides nothing itself.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use bumpless_shared::digest::Digest;
+use sha2::{Digest as _, Sha256};
+
+use crate::document::{Channel, IndexDocument, IndexPin, MAX_DOCUMENT, Role, TimestampDocument, parse};
+use crate::refused::Refused;
+use crate::root::Root;
+use crate::signature::Signatures;
+
+/// Roots that one refresh follows (specification 5.3.3 asks for some bound).
+pub const MAX_ROOTS: u32 = 64;
+/// Seconds by which the clocks of a publisher and of this machine may differ unnoticed.
+pub const CLOCK_SLACK: u64 = 600;
+
+/// A file and its `.sigs`, byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// The `.sigs` beside it; empty where there is none.
+    pub signatures: Vec<u8>,
+}
+
+/// What was kept, in no particular order. A crash may have left several files of one role.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// Roots.
+    pub roots: Vec<Signed>,
+    /// Timestamps.
+    pub timestamps: Vec<Signed>,
+    /// Indexes.
+    pub indexes: Vec<Signed>,
+}
+
+/// A change to what is kept. Each is made durable before the next; each may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Keep this file of this role, under this version.
+    Put(Role, u64, Signed),
+    /// Forget every file of this role.
+    Forget(Role),
+    /// Forget the files of this role that are older than this version.
+    DropOlder(Role, u64),
+}
+
+/// Something kept on this machine is not what was once verified. It is forgotten, and worth an alarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage(pub Role, pub Refused);
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the {} kept on this machine was forgotten and will be fetched again: {}",
+            self.0.file(),
+            self.1
+        )
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Held<T> {
+    pub(crate) document: T,
+    signed: Signed,
+}
+
+/// Everything that was verified: a root always, the rest once it was fetched.
+#[derive(Clone, Debug)]
+pub struct Trusted {
+    pub(crate) channel: Channel,
+    root: Root,
+    root_bytes: Vec<u8>,
+    pub(crate) timestamp: Option<Held<TimestampDocument>>,
+    pub(crate) index: Option<Held<IndexDocument>>,
+}
+
+/// The file to fetch next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The root of this version; it need not exist.
+    Root(u64),
+    /// The timestamp.
+    Timestamp,
+    /// Exactly this index.
+    Index(IndexPin),
+    /// The refresh is complete.
+    Nothing,
+}
+
+impl Want {
+    /// The file's name on the feed and how many of its bytes may be read; the name of its signatures is this
+    /// one with `.sigs` appended. Nothing once the refresh is complete.
+    pub fn file(self) -> Option<(PathBuf, u64)> {
+        match self {
+            Want::Root(version) => Some((Role::Root.path(version), MAX_DOCUMENT)),
+            Want::Timestamp => Some((Role::Timestamp.path(0), MAX_DOCUMENT)),
+            Want::Index(pin) => Some((Role::Release.path(pin.version), pin.size.min(MAX_DOCUMENT))),
+            Want::Nothing => None,
+        }
+    }
+}
+
+/// What the feed had to say to a [`Want`]. An error that is not "not found" is neither: it ends the refresh.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The file, whatever it is worth.
+    Found(Signed),
+    /// There certainly is no such file.
+    Missing,
+}
+
+/// SHA-256 of some bytes.
+pub fn sha256(bytes: &[u8]) -> Digest {
+    Digest(Sha256::digest(bytes).into())
+}
+
+/// Size and signatures, before anything is parsed; the version that was signed.
+fn verified(role: Role, by: &Root, signed: &Signed) -> Result<u64, Refused> {
+    if signed.bytes.len() as u64 > MAX_DOCUMENT {
+        return Err(Refused::TooLarge(role, signed.bytes.len() as u64));
+    }
+    let refused = |why| Refused::Signatures(role, why);
+    let signatures = Signatures::parse(&signed.signatures).map_err(refused)?;
+    signatures.verify(by.keys(role), role, &signed.bytes).map_err(refused)
+}
+
+fn same_version(role: Role, signed: u64, says: u64) -> Result<(), Refused> {
+    if signed == says { Ok(()) } else { Err(Refused::SignedVersion(role, signed, says)) }
+}
+
+/// A root that its own keys signed: proof that it is whole, not that it may be trusted.
+fn self_signed(signed: &Signed) -> Result<Root, Refused> {
+    if signed.bytes.len() as u64 > MAX_DOCUMENT {
+        return Err(Refused::TooLarge(Role::Root, signed.bytes.len() as u64));
+    }
+    let root = Root::parse(&signed.bytes).map_err(Refused::Root)?;
+    same_version(Role::Root, verified(Role::Root, &root, signed)?, root.version())?;
+    Ok(root)
+}
+
+fn timestamp(root: &Root, channel: &Channel, signed: Signed) -> Result<Held<TimestampDocument>, Refused> {
+    let role = Role::Timestamp;
+    let version = verified(role, root, &signed)?;
+    let document: TimestampDocument =
+        parse(&signed.bytes, "timestamp").map_err(|why| Refused::Document(role, why))?;
+    belongs(role, root, channel, document.network, &document.channel)?;
+    same_version(role, version, document.version)?;
+    Ok(Held { document, signed })
+}
+
+fn index(root: &Root, channel: &Channel, signed: Signed) -> Result<Held<IndexDocument>, Refused> {
+    let role = Role::Release;
+    let version = verified(role, root, &signed)?;
+    let document = IndexDocument::parse(&signed.bytes).map_err(|why| Refused::Document(role, why))?;
+    belongs(role, root, channel, document.network, &document.channel)?;
+    same_version(role, version, document.version)?;
+    Ok(Held { document, signed })
+}
+
+fn belongs(
+    role: Role,
+    root: &Root,
+    channel: &Channel,
+    network: Digest,
+    its: &Channel,
+) -> Result<(), Refused> {
+    if network != root.network() {
+        return Err(Refused::Network { role, ours: root.network(), theirs: network });
+    }
+    if its != channel {
+        return Err(Refused::Channel { role, ours: channel.clone(), theirs: its.clone() });
+    }
+    Ok(())
+}
+
+fn not_from_the_future(role: Role, issued: u64, now: u64) -> Result<(), Refused> {
+    if issued > now.saturating_add(CLOCK_SLACK) {
+        Err(Refused::FromTheFuture(role, issued, now))
+    } else {
+        Ok(())
+    }
+}
+
+impl Trusted {
+    /// Verifies what was kept, and takes up the administrator's root if it is newer. What has to change in
+    /// what is kept comes back with it, and so does what was damaged.
+    ///
+    /// # Errors
+    /// There is no root, one cannot be read, or the administrator's contradicts the kept one.
+    pub fn load(
+        anchor: Option<Signed>,
+        stored: Stored,
+        channel: Channel,
+    ) -> Result<(Trusted, Vec<Keep>, Vec<Damage>), Refused> {
+        let mut keep = Vec::new();
+        let mut damage = Vec::new();
+        let mut roots = Vec::new();
+        for signed in stored.roots {
+            roots.push((self_signed(&signed)?, signed));
+        }
+        roots.sort_by_key(|(root, _)| root.version());
+        let oldest = roots.first().map(|(root, _)| root.clone());
+        let newest = roots.pop();
+        let left_over = !roots.is_empty();
+        let anchor = anchor.map(|signed| self_signed(&signed).map(|root| (root, signed))).transpose()?;
+        let (root, root_signed) = match (newest, anchor) {
+            (None, None) => return Err(Refused::NoRoot),
+            (Some(newest), None) => newest,
+            (None, Some((root, signed))) => {
+                keep.push(Keep::Put(Role::Root, root.version(), signed.clone()));
+                (root, signed)
+            }
+            (Some((kept, kept_signed)), Some((root, signed))) => {
+                if kept.network() != root.network() {
+                    let (ours, theirs) = (kept.network(), root.network());
+                    return Err(Refused::Network { role: Role::Root, ours, theirs });
+                }
+                match root.version().cmp(&kept.version()) {
+                    std::cmp::Ordering::Less => (kept, kept_signed),
+                    std::cmp::Ordering::Equal if signed.bytes == kept_signed.bytes => (kept, kept_signed),
+                    std::cmp::Ordering::Equal => return Err(Refused::Changed(Role::Root, root.version())),
+                    std::cmp::Ordering::Greater => {
+                        keep.push(Keep::Put(Role::Root, root.version(), signed.clone()));
+                        (root, signed)
+                    }
+                }
+            }
+        };
+        let mut trusted =
+            Trusted { channel, root, root_bytes: root_signed.bytes, timestamp: None, index: None };
+        let (mut timestamps, mut indexes) = (stored.timestamps, stored.indexes);
+        if let Some(oldest) = &oldest {
+            for role in rotated(oldest, &trusted.root) {
+                keep.push(Keep::Forget(role));
+                match role {
+                    Role::Timestamp => timestamps.clear(),
+                    Role::Release => indexes.clear(),
+                    Role::Root => {}
+                }
+            }
+            if left_over || oldest.version() < trusted.root.version() {
+                keep.push(Keep::DropOlder(Role::Root, trusted.root.version()));
+            }
+        }
+        let (several_timestamps, several_indexes) = (timestamps.len() > 1, indexes.len() > 1);
+        for signed in timestamps {
+            match timestamp(&trusted.root, &trusted.channel, signed) {
+                Ok(held) => {
+                    if trusted
+                        .timestamp
+                        .as_ref()
+                        .is_none_or(|best| best.document.version < held.document.version)
+                    {
+                        trusted.timestamp = Some(held);
+                    }
+                }
+                Err(why) => damage.push(Damage(Role::Timestamp, why)),
+            }
+        }
+        for signed in indexes {
+            match index(&trusted.root, &trusted.channel, signed) {
+                Ok(held) => {
+                    if trusted.index.as_ref().is_none_or(|best| best.document.version < held.document.version)
+                    {
+                        trusted.index = Some(held);
+                    }
+                }
+                Err(why) => damage.push(Damage(Role::Release, why)),
+            }
+        }
+        match &trusted.timestamp {
+            Some(held) if several_timestamps => {
+                keep.push(Keep::DropOlder(Role::Timestamp, held.document.version));
+            }
+            None if damage.iter().any(|Damage(role, _)| *role == Role::Timestamp) => {
+                keep.push(Keep::Forget(Role::Timestamp));
+            }
+            Some(_) | None => {}
+        }
+        match &trusted.index {
+            Some(held) if several_indexes => keep.push(Keep::DropOlder(Role::Release, held.document.version)),
+            None if damage.iter().any(|Damage(role, _)| *role == Role::Release) => {
+                keep.push(Keep::Forget(Role::Release));
+            }
+            Some(_) | None => {}
+        }
+        Ok((trusted, keep, damage))
+    }
+
+    /// The root in force.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// SHA-256 of the root in force: what an administrator compares.
+    pub fn root_fingerprint(&self) -> Digest {
+        sha256(&self.root_bytes)
+    }
+
+    /// The channel that is followed.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// The newest verified index, if one was ever fetched.
+    pub fn index(&self) -> Option<&IndexDocument> {
+        self.index.as_ref().map(|held| &held.document)
+    }
+
+    /// The newest verified timestamp, if one was ever fetched.
+    pub fn timestamp(&self) -> Option<&TimestampDocument> {
+        self.timestamp.as_ref().map(|held| &held.document)
+    }
+
+    /// A moment that is certainly past: the latest that a verified file was issued at, or `built`.
+    pub fn past(&self, built: u64) -> u64 {
+        let timestamp = self.timestamp().map_or(0, |timestamp| timestamp.issued);
+        let index = self.index().map_or(0, |index| index.issued);
+        built.max(timestamp).max(index)
+    }
+
+    /// Whether the clock can be right.
+    ///
+    /// # Errors
+    /// [`Refused::Clock`].
+    pub fn check_clock(&self, now: u64, built: u64) -> Result<(), Refused> {
+        let past = self.past(built);
+        if now.saturating_add(CLOCK_SLACK) < past { Err(Refused::Clock { now, past }) } else { Ok(()) }
+    }
+}
+
+/// The roles, but root, whose keys differ between two roots.
+fn rotated(from: &Root, to: &Root) -> Vec<Role> {
+    let differs = |role: &Role| !from.keys(*role).same_keys(to.keys(*role));
+    [Role::Timestamp, Role::Release].into_iter().filter(differs).collect()
+}
+
+/// One run through the client's order, at one fixed moment.
+#[derive(Debug)]
+pub struct Refresh {
+    trusted: Trusted,
+    now: u64,
+    roots: u32,
+    want: Want,
+}
+
+impl Refresh {
+    /// Begins at `now` (unix seconds); `built` is a moment after which this supervisor was built.
+    ///
+    /// # Errors
+    /// The clock stands before what is certainly past.
+    pub fn begin(trusted: Trusted, now: u64, built: u64) -> Result<Self, Refused> {
+        trusted.check_clock(now, built)?;
+        let want = Want::Root(trusted.root.version().saturating_add(1));
+        Ok(Refresh { trusted, now, roots: 0, want })
+    }
+
+    /// What to fetch next.
+    pub fn want(&self) -> Want {
+        self.want
+    }
+
+    /// What is verified by now.
+    pub fn trusted(&self) -> &Trusted {
+        &self.trusted
+    }
+
+    /// Takes the answer to [`Refresh::want`]. What comes back has to be durable before the next fetch. An
+    /// error ends this refresh; what was verified before it stays verified.
+    ///
+    /// # Errors
+    /// Why the answer is not believed.
+    pub fn answer(&mut self, answer: Answer) -> Result<Vec<Keep>, Refused> {
+        match (self.want, answer) {
+            (Want::Root(version), Answer::Found(signed)) => self.next_root(version, signed),
+            (Want::Root(_), Answer::Missing) => {
+                not_expired(Role::Root, self.trusted.root.expires(), self.now)?;
+                self.want = Want::Timestamp;
+                Ok(Vec::new())
+            }
+            (Want::Timestamp, Answer::Found(signed)) => self.next_timestamp(signed),
+            (Want::Index(pin), Answer::Found(signed)) => self.next_index(pin, signed),
+            (want @ (Want::Timestamp | Want::Index(_)), Answer::Missing) => Err(Refused::Missing(want)),
+            (Want::Nothing, Answer::Found(_) | Answer::Missing) => Err(Refused::NotAsked),
+        }
+    }
+
+    /// Specification 5.3.4 to 5.3.8, and 5.3.11 at every step, so that a crash loses none of it.
+    fn next_root(&mut self, expected: u64, signed: Signed) -> Result<Vec<Keep>, Refused> {
+        if self.roots == MAX_ROOTS {
+            return Err(Refused::TooManyRoots);
+        }
+        let old = &self.trusted.root;
+        let version = verified(Role::Root, old, &signed)?;
+        let new = self_signed(&signed)?;
+        if new.network() != old.network() {
+            return Err(Refused::Network { role: Role::Root, ours: old.network(), theirs: new.network() });
+        }
+        same_version(Role::Root, version, new.version())?;
+        if new.version() != expected {
+            return Err(Refused::RootVersion { expected, found: new.version() });
+        }
+        let mut keep = vec![Keep::Put(Role::Root, new.version(), signed.clone())];
+        for role in rotated(old, &new) {
+            keep.push(Keep::Forget(role));
+            match role {
+                Role::Timestamp => self.trusted.timestamp = None,
+                Role::Release => self.trusted.index = None,
+                Role::Root => {}
+            }
+        }
+        keep.push(Keep::DropOlder(Role::Root, new.version()));
+        self.trusted.root = new;
+        self.trusted.root_bytes = signed.bytes;
+        self.roots += 1;
+        self.want = Want::Root(expected.saturating_add(1));
+        Ok(keep)
+    }
+
+    /// Specification 5.4.
+    fn next_timestamp(&mut self, signed: Signed) -> Result<Vec<Keep>, Refused> {
+        let role = Role::Timestamp;
+        let new = timestamp(&self.trusted.root, &self.trusted.channel, signed)?;
+        let document = &new.document;
+        let held_index = self.trusted.index.as_ref();
+        if let Some(old) = &self.trusted.timestamp {
+            let (seen, offered) = (old.document.version, document.version);
+            if offered < seen {
+                return Err(Refused::Older { role, seen, offered });
+            }
+            if offered == seen && old.signed.bytes != new.signed.bytes {
+                return Err(Refused::Changed(role, seen));
+            }
+            // Without a kept index the release keys were rotated, or no index ever arrived: then the
+            // version that an older timestamp named binds nobody.
+            let (seen, offered) = (old.document.index.version, document.index.version);
+            if held_index.is_some() && offered < seen {
+                return Err(Refused::Older { role: Role::Release, seen, offered });
+            }
+        }
+        let pin = document.index;
+        if let Some(old) = held_index {
+            let seen = old.document.version;
+            if pin.version < seen {
+                return Err(Refused::Older { role: Role::Release, seen, offered: pin.version });
+            }
+            if pin.version == seen && pin.sha256 != sha256(&old.signed.bytes) {
+                return Err(Refused::Changed(Role::Release, seen));
+            }
+        }
+        if pin.size > MAX_DOCUMENT {
+            return Err(Refused::TooLarge(Role::Release, pin.size));
+        }
+        not_from_the_future(role, document.issued, self.now)?;
+        not_expired(role, document.expires, self.now)?;
+        let valid = document.expires.saturating_sub(document.issued);
+        if valid > self.trusted.root.timestamp_valid() {
+            return Err(Refused::ValidTooLong(valid, self.trusted.root.timestamp_valid()));
+        }
+        let version = document.version;
+        let keep = vec![Keep::Put(role, version, new.signed.clone()), Keep::DropOlder(role, version)];
+        let unchanged = self.trusted.timestamp.as_ref().is_some_and(|old| old.signed == new.signed);
+        self.trusted.timestamp = Some(new);
+        match &self.trusted.index {
+            Some(held) if held.document.version == pin.version => {
+                not_expired(Role::Release, held.document.expires, self.now)?;
+                self.want = Want::Nothing;
+            }
+            Some(_) | None => self.want = Want::Index(pin),
+        }
+        Ok(if unchanged { Vec::new() } else { keep })
+    }
+
+    /// Specification 5.5 and 5.6 in one.
+    fn next_index(&mut self, pin: IndexPin, signed: Signed) -> Result<Vec<Keep>, Refused> {
+        let role = Role::Release;
+        let (size, hash) = (signed.bytes.len() as u64, sha256(&signed.bytes));
+        if (size, hash) != (pin.size, pin.sha256) {
+            return Err(Refused::Pin { pin, size, sha256: hash });
+        }
+        let new = index(&self.trusted.root, &self.trusted.channel, signed)?;
+        same_version(role, pin.version, new.document.version)?;
+        not_from_the_future(role, new.document.issued, self.now)?;
+        not_expired(role, new.document.expires, self.now)?;
+        let version = new.document.version;
+        let keep = vec![Keep::Put(role, version, new.signed.clone()), Keep::DropOlder(role, version)];
+        self.trusted.index = Some(new);
+        self.want = Want::Nothing;
+        Ok(keep)
+    }
+}
+
+pub(crate) fn not_expired(role: Role, expires: u64, now: u64) -> Result<(), Refused> {
+    if now >= expires { Err(Refused::Expired(role, expires)) } else { Ok(()) }
+}

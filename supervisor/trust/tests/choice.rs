@@ -1,0 +1,234 @@
+//! Which release a machine takes, and the reasons for taking none.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod feed;
+
+use bumpless_shared::control::StateRange;
+use bumpless_shared::release::Release;
+use bumpless_shared::version::Range;
+use bumpless_trust::choice::{bucket, eligible_at};
+use bumpless_trust::document::{ReleaseDocument, Rollout, Stage};
+use bumpless_trust::refresh::sha256;
+use bumpless_trust::{Choice, Forbidden, Machine, Refused, Request, Role, Running, Trusted, WhyNot};
+use feed::*;
+
+fn published(change: impl FnOnce(&mut Feed)) -> Trusted {
+    let mut feed = Feed::new();
+    feed.index.releases = vec![release("1.1.0", 2), release("1.0.0", 1)];
+    change(&mut feed);
+    feed.publish();
+    Client::new(&feed).refresh(&feed).unwrap().unwrap()
+}
+
+fn old() -> Release {
+    Release { version: "1.0.0".parse().unwrap(), sha256: sha256(b"1.0.0") }
+}
+
+fn choose_on(trusted: &Trusted, machine: &Machine, request: &Request) -> Result<Choice, WhyNot> {
+    let old = old();
+    let running = Running { release: &old, counter: 1 };
+    trusted.choose(machine, Some(running), request, |_| None, NOW, 0)
+}
+
+fn newest(change: impl FnOnce(&mut Feed)) -> Result<String, WhyNot> {
+    choose_on(&published(change), &machine(), &Request::Newest)
+        .map(|choice| choice.release().version.to_string())
+}
+
+fn version(text: &str) -> bumpless_shared::release::Version {
+    text.parse().unwrap()
+}
+
+#[test]
+fn the_highest_counter_is_the_newest_whatever_the_versions_say() {
+    assert_eq!(newest(|_| {}).unwrap(), "1.1.0");
+    assert_eq!(newest(|feed| feed.index.releases.push(release("0.9.0", 3))).unwrap(), "0.9.0");
+    let trusted = published(|_| {});
+    let choice = trusted.choose(&machine(), None, &Request::Newest, |_| None, NOW, 0).unwrap();
+    assert_eq!(choice.release().sha256, sha256(b"1.1.0"));
+    assert_eq!((choice.counter(), choice.index_version()), (2, 1));
+}
+
+#[test]
+fn where_nothing_is_newer_the_reason_names_release_and_channel() {
+    let why = newest(|feed| feed.index.releases.truncate(0)).unwrap_err();
+    assert_eq!(why.to_string(), "nothing newer than 1.0.0 on channel stable");
+    let why = newest(|feed| feed.index.releases[0].artifacts[0].raw_sha256 = sha256(b"1.0.0")).unwrap_err();
+    assert_eq!(why.to_string(), "nothing newer than 1.0.0 on channel stable");
+}
+
+#[test]
+fn what_does_not_fit_this_machine_is_refused_with_both_sides_of_the_mismatch() {
+    let refused = |change: fn(&mut ReleaseDocument), text: &str| {
+        let why = newest(|feed| change(&mut feed.index.releases[0])).unwrap_err();
+        assert_eq!(why.to_string(), text);
+    };
+    refused(
+        |r| r.artifacts[0].target = "aarch64-unknown-linux-gnu".to_owned(),
+        "1.1.0 has no artifact for this machine (x86_64-unknown-linux-gnu); the index has aarch64-unknown-linux-gnu",
+    );
+    refused(
+        |r| r.artifacts.clear(),
+        "1.1.0 has no artifact for this machine (x86_64-unknown-linux-gnu); the index has none",
+    );
+    refused(
+        |r| r.min_supervisor = [0, 2, 0],
+        "1.1.0 needs supervisor 0.2.0 or newer, this is 0.1.0; upgrade bumplessd first",
+    );
+    refused(
+        |r| r.contract = Range { min: 2, max: 3 },
+        "1.1.0 speaks versions 2 to 3 of the contract with the supervisor, this supervisor 1 to 1; upgrade bumplessd first",
+    );
+    refused(
+        |r| r.state = StateRange { read_min: 2, read_max: 3, write: 3 },
+        "1.1.0 reads state versions 2 to 3, and version 1 is stored here; take a release between the two first",
+    );
+    let why = newest(|feed| feed.index.protocol_revoked = vec![1]).unwrap_err();
+    assert!(matches!(why, WhyNot::Protocol { .. }), "{why}");
+    let why = newest(|feed| feed.index.protocol_min = 2).unwrap_err();
+    assert!(matches!(why, WhyNot::Protocol { .. }), "{why}");
+}
+
+#[test]
+fn an_older_release_that_fits_is_taken_when_the_newest_does_not_and_both_are_newer_than_what_runs() {
+    let taken = newest(|feed| {
+        feed.index.releases.push(release("1.2.0", 3));
+        feed.index.releases[2].artifacts.clear();
+    });
+    assert_eq!(taken.unwrap(), "1.1.0");
+}
+
+#[test]
+fn nothing_starts_while_the_channel_is_paused() {
+    assert_eq!(
+        newest(|feed| feed.index.paused = true).unwrap_err().to_string(),
+        "the publisher has paused channel stable"
+    );
+}
+
+#[test]
+fn a_revoked_release_is_neither_chosen_nor_gone_back_to() {
+    let revoke = |feed: &mut Feed| feed.index.revoked = vec![sha256(b"1.1.0")];
+    assert_eq!(newest(revoke), Err(WhyNot::Forbidden(version("1.1.0"), Forbidden::Revoked)));
+    let trusted = published(revoke);
+    assert_eq!(trusted.forbids(&sha256(b"1.1.0"), 2), Some(Forbidden::Revoked));
+    assert_eq!(trusted.forbids(&sha256(b"1.0.0"), 1), None);
+}
+
+#[test]
+fn a_release_below_the_floor_is_neither_chosen_nor_gone_back_to() {
+    let raise = |feed: &mut Feed| feed.index.min_release_counter = 3;
+    let below = Forbidden::BelowFloor { counter: 2, floor: 3 };
+    assert_eq!(newest(raise), Err(WhyNot::Forbidden(version("1.1.0"), below.clone())));
+    assert_eq!(published(raise).forbids(&sha256(b"1.1.0"), 2), Some(below));
+}
+
+#[test]
+fn what_failed_here_is_not_tried_again_not_even_by_name() {
+    let trusted = published(|_| {});
+    let failed = |hash: &_| (*hash == sha256(b"1.1.0")).then(|| "died 2 s after the cut".to_owned());
+    for request in [Request::Newest, Request::Version(version("1.1.0"))] {
+        let why = trusted.choose(&machine(), None, &request, failed, NOW, 0);
+        match request {
+            Request::Newest => assert_eq!(why.unwrap().release().version, version("1.0.0")),
+            Request::Version(_) => {
+                assert_eq!(why.unwrap_err().to_string(), "1.1.0 is quarantined here: died 2 s after the cut");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_release_can_be_asked_for_by_name_but_not_backwards() {
+    let trusted = published(|feed| feed.index.releases.push(release("0.9.0", 0)));
+    let ask = |text: &str| choose_on(&trusted, &machine(), &Request::Version(version(text)));
+    assert_eq!(ask("1.1.0").unwrap().release().version, version("1.1.0"));
+    assert_eq!(ask("1.0.0"), Err(WhyNot::Running(version("1.0.0"))));
+    assert_eq!(ask("0.9.0"), Err(WhyNot::Older { version: version("0.9.0"), running: version("1.0.0") }));
+    assert_eq!(
+        ask("2.0.0").unwrap_err().to_string(),
+        "channel stable has no release 2.0.0; it has 1.1.0, 1.0.0, 0.9.0"
+    );
+}
+
+#[test]
+fn a_rollout_reaches_each_machine_at_its_own_signed_moment() {
+    let stages = vec![
+        Stage { after: 0, permille: 10 },
+        Stage { after: DAY, permille: 250 },
+        Stage { after: 3 * DAY, permille: 1000 },
+    ];
+    let rollout = Rollout { start: NOW, salt: "s".to_owned(), stages };
+    assert_eq!(eligible_at(&rollout, 9), Some(NOW));
+    assert_eq!(eligible_at(&rollout, 10), Some(NOW + DAY));
+    assert_eq!(eligible_at(&rollout, 999), Some(NOW + 3 * DAY));
+    assert_eq!(
+        eligible_at(&Rollout { stages: vec![Stage { after: 0, permille: 0 }], ..rollout.clone() }, 0),
+        None
+    );
+
+    let mut counts = [0; 10];
+    for machine in 0..10_000u32 {
+        counts[usize::from(bucket(&rollout, &sha256(&machine.to_le_bytes())) / 100)] += 1;
+    }
+    assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");
+
+    let mut one = machine();
+    while bucket(&rollout, &one.id) < 250 {
+        one.id = sha256(&one.id.0);
+    }
+    let trusted = published(|feed| feed.index.releases[0].rollout = rollout.clone());
+    let why = choose_on(&trusted, &one, &Request::Newest).unwrap_err();
+    assert!(matches!(why, WhyNot::NotYet { at: Some(at), .. } if at == NOW + 3 * DAY), "{why}");
+    assert!(choose_on(&trusted, &one, &Request::Version(version("1.1.0"))).is_ok(), "named by an operator");
+}
+
+#[test]
+fn expired_metadata_chooses_nothing() {
+    let trusted = published(|_| {});
+    let choose = |now| trusted.choose(&machine(), None, &Request::Newest, |_| None, now, 0);
+    assert!(choose(NOW + DAY - 1).is_ok());
+    assert_eq!(choose(NOW + DAY), Err(WhyNot::Stale(Refused::Expired(Role::Timestamp, NOW + DAY))));
+    assert!(matches!(choose(NOW - DAY), Err(WhyNot::Stale(Refused::Clock { .. }))));
+}
+
+#[test]
+fn each_of_the_three_files_has_its_own_expiry() {
+    let with = |root: u64, index: u64| {
+        published(|feed| {
+            feed.root.timestamp_valid = Some(30 * DAY);
+            feed.root.expires = NOW + root * DAY;
+            feed.publish_root(&feed.roots.clone());
+            feed.timestamp.expires = NOW + 30 * DAY;
+            feed.index.expires = NOW + index * DAY;
+        })
+    };
+    let choose =
+        |trusted: Trusted| trusted.choose(&machine(), None, &Request::Newest, |_| None, NOW + 5 * DAY, 0);
+    assert!(choose(with(9, 9)).is_ok());
+    assert_eq!(choose(with(5, 9)), Err(WhyNot::Stale(Refused::Expired(Role::Root, NOW + 5 * DAY))));
+    assert_eq!(choose(with(9, 5)), Err(WhyNot::Stale(Refused::Expired(Role::Release, NOW + 5 * DAY))));
+}
+
+#[test]
+fn nothing_is_chosen_from_an_index_whose_successor_is_known_but_was_not_fetched() {
+    let mut feed = Feed::new();
+    let mut client = Client::new(&feed);
+    client.refresh(&feed).unwrap();
+    feed.index.revoked = vec![sha256(b"1.0.0")];
+    feed.next();
+    feed.files.remove("index/2.json");
+    client.refresh(&feed).unwrap_err();
+    let trusted = client.load().unwrap();
+    let why = trusted.choose(&machine(), None, &Request::Newest, |_| None, NOW, 0).unwrap_err();
+    assert_eq!(why.to_string(), "the feed has no index 2, which its timestamp names");
+}
+
+#[test]
+fn a_gate_that_cannot_be_checked_stays_shut() {
+    let why = newest(|feed| {
+        feed.root.builders = Some(keys(1, &[pair()]));
+        feed.publish_root(&feed.roots.clone());
+    });
+    assert!(matches!(why, Err(WhyNot::Gate(_))), "{why:?}");
+}

@@ -1,0 +1,555 @@
+//! The client's order against honest and dishonest feeds.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod feed;
+
+use bumpless_trust::document::{BadDocument, IndexPin, Role};
+use bumpless_trust::keys::BadKeys;
+use bumpless_trust::refresh::sha256;
+use bumpless_trust::root::BadRoot;
+use bumpless_trust::signature::{BadSignatures, trusted_comment};
+use bumpless_trust::{Answer, Refresh, Refused, Want};
+use feed::*;
+
+/// Refreshes once in order to know the feed as it was, then returns the client.
+fn acquainted(feed: &Feed) -> Client {
+    let mut client = Client::new(feed);
+    client.refresh(feed).unwrap();
+    client
+}
+
+fn refused(client: &mut Client, feed: &Feed) -> Refused {
+    let before = client.kept.clone();
+    let why = client.refresh(feed).unwrap_err();
+    assert_eq!(client.kept, before, "something unverified was kept");
+    why
+}
+
+#[test]
+fn a_first_refresh_asks_in_the_clients_order_and_the_second_only_for_news() {
+    let mut feed = Feed::new();
+    let mut client = Client::new(&feed);
+    let trusted = client.refresh(&feed).unwrap().unwrap();
+    assert_eq!(client.asked, ["root/2.json", "timestamp.json", "index/1.json"]);
+    assert_eq!(trusted.index().unwrap().releases.len(), 1);
+    client.refresh(&feed).unwrap();
+    assert_eq!(client.asked, ["root/2.json", "timestamp.json"]);
+    feed.next();
+    client.refresh(&feed).unwrap();
+    assert_eq!(client.asked, ["root/2.json", "timestamp.json", "index/2.json"]);
+    assert_eq!(client.versions(Role::Release), [2]);
+}
+
+#[test]
+fn the_first_root_is_never_taken_from_the_feed() {
+    let feed = Feed::new();
+    let mut client = Client::new(&feed);
+    client.anchor = None;
+    assert_eq!(refused(&mut client, &feed), Refused::NoRoot);
+    assert_eq!(client.asked, Vec::<String>::new());
+}
+
+#[test]
+fn an_older_first_root_does_not_lower_the_kept_one_and_a_newer_one_raises_it() {
+    let mut feed = Feed::new();
+    let mut client = acquainted(&feed);
+    feed.rotate(|feed| feed.timestamps = vec![pair()]);
+    feed.next();
+    client.refresh(&feed).unwrap();
+    client.refresh(&feed).unwrap();
+    assert_eq!(client.versions(Role::Root), [2]);
+
+    let mut rooted = Client::new(&feed);
+    rooted.load().unwrap();
+    assert_eq!(rooted.versions(Role::Root), [1]);
+    rooted.anchor = Some(feed.files["root/2.json"].clone());
+    rooted.refresh(&feed).unwrap();
+    assert_eq!(rooted.versions(Role::Root), [2]);
+
+    let stranger = Feed::new();
+    rooted.anchor = Some(stranger.anchor());
+    rooted.refresh(&feed).unwrap();
+    let mut forged = stranger.clone();
+    forged.root.version = 2;
+    forged.publish_root(&forged.roots.clone());
+    rooted.anchor = Some(forged.files["root/2.json"].clone());
+    assert_eq!(refused(&mut rooted, &feed), Refused::Changed(Role::Root, 2));
+}
+
+#[test]
+fn any_file_edited_after_signing_is_refused_and_nothing_of_it_is_kept() {
+    let feed = Feed::new();
+    for (name, role) in [("timestamp.json", Role::Timestamp), ("index/1.json", Role::Release)] {
+        let mut edited = feed.clone();
+        edited.files.get_mut(name).unwrap().bytes.push(b' ');
+        let mut client = Client::new(&feed);
+        let why = client.refresh(&edited).unwrap_err();
+        match role {
+            Role::Timestamp => {
+                assert_eq!(why, Refused::Signatures(role, BadSignatures::TooFew { have: 0, need: 1 }))
+            }
+            Role::Release => assert!(matches!(why, Refused::Pin { .. }), "{why}"),
+            Role::Root => unreachable!(),
+        }
+        assert!(client.versions(role).is_empty());
+    }
+}
+
+#[test]
+fn an_unsigned_file_is_refused() {
+    let mut feed = Feed::new();
+    feed.files.get_mut("timestamp.json").unwrap().signatures.clear();
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert_eq!(why, Refused::Signatures(Role::Timestamp, BadSignatures::None));
+}
+
+#[test]
+fn what_is_not_signed_is_never_parsed() {
+    let mut feed = Feed::new();
+    feed.files.get_mut("timestamp.json").unwrap().bytes = b"not even json".to_vec();
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert!(matches!(why, Refused::Signatures(Role::Timestamp, _)), "{why}");
+}
+
+#[test]
+fn a_timestamp_that_goes_back_is_refused() {
+    let mut feed = Feed::new();
+    let old = feed.files["timestamp.json"].clone();
+    feed.next();
+    let mut client = acquainted(&feed);
+    feed.put("timestamp.json", old);
+    let why = refused(&mut client, &feed);
+    assert_eq!(why, Refused::Older { role: Role::Timestamp, seen: 2, offered: 1 });
+}
+
+#[test]
+fn the_same_version_with_other_bytes_is_refused() {
+    let mut feed = Feed::new();
+    let mut client = acquainted(&feed);
+    feed.timestamp.expires += 1;
+    feed.resign_timestamp();
+    assert_eq!(refused(&mut client, &feed), Refused::Changed(Role::Timestamp, 1));
+
+    feed.timestamp.expires -= 1;
+    feed.index.paused = true;
+    feed.publish();
+    assert_eq!(refused(&mut client, &feed), Refused::Changed(Role::Release, 1));
+}
+
+#[test]
+fn a_newer_timestamp_that_names_an_older_index_is_refused() {
+    let mut feed = Feed::new();
+    feed.next();
+    let mut client = acquainted(&feed);
+    feed.index.version = 1;
+    feed.publish();
+    let why = refused(&mut client, &feed);
+    assert_eq!(why, Refused::Older { role: Role::Release, seen: 2, offered: 1 });
+}
+
+#[test]
+fn an_index_that_was_once_named_binds_even_if_it_could_not_be_fetched() {
+    let mut feed = Feed::new();
+    let mut client = acquainted(&feed);
+    feed.next();
+    feed.files.remove("index/2.json");
+    assert!(matches!(client.refresh(&feed), Err(Refused::Missing(Want::Index(_)))));
+    feed.timestamp.index.version = 1;
+    feed.timestamp.index.sha256 = sha256(&feed.files["index/1.json"].bytes);
+    feed.publish_timestamp();
+    let why = refused(&mut client, &feed);
+    assert_eq!(why, Refused::Older { role: Role::Release, seen: 2, offered: 1 });
+}
+
+#[test]
+fn a_frozen_feed_is_noticed_when_its_timestamp_expires() {
+    let feed = Feed::new();
+    let mut client = acquainted(&feed);
+    client.now = feed.timestamp.expires - 1;
+    client.refresh(&feed).unwrap();
+    client.now += 1;
+    assert_eq!(refused(&mut client, &feed), Refused::Expired(Role::Timestamp, feed.timestamp.expires));
+}
+
+#[test]
+fn an_expired_root_or_index_is_refused() {
+    let mut feed = Feed::new();
+    feed.root.expires = NOW;
+    feed.publish_root(&feed.roots.clone());
+    assert_eq!(Client::new(&feed).refresh(&feed).unwrap_err(), Refused::Expired(Role::Root, NOW));
+
+    let mut feed = Feed::new();
+    feed.index.expires = NOW;
+    feed.publish();
+    assert_eq!(Client::new(&feed).refresh(&feed).unwrap_err(), Refused::Expired(Role::Release, NOW));
+}
+
+#[test]
+fn an_expired_root_is_left_by_way_of_its_successor() {
+    let mut feed = Feed::new();
+    feed.root.expires = NOW;
+    feed.publish_root(&feed.roots.clone());
+    let mut client = Client::new(&feed);
+    feed.rotate(|feed| feed.root.expires = NOW + DAY);
+    assert!(client.refresh(&feed).unwrap().is_some());
+}
+
+#[test]
+fn a_timestamp_may_be_valid_for_three_days_unless_the_root_allows_more() {
+    let mut feed = Feed::new();
+    feed.timestamp.expires = NOW + 3 * DAY + 1;
+    feed.publish_timestamp();
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert_eq!(why, Refused::ValidTooLong(3 * DAY + 1, 3 * DAY));
+
+    feed.root.timestamp_valid = Some(30 * DAY);
+    feed.publish_root(&feed.roots.clone());
+    feed.timestamp.expires = NOW + 30 * DAY;
+    feed.publish_timestamp();
+    assert!(Client::new(&feed).refresh(&feed).is_ok());
+
+    feed.root.timestamp_valid = Some(30 * DAY + 1);
+    feed.publish_root(&feed.roots.clone());
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert_eq!(why, Refused::Root(BadRoot::TimestampValid(30 * DAY + 1)));
+}
+
+#[test]
+fn a_clock_that_went_back_stops_installing_and_one_that_is_a_little_off_does_not() {
+    let feed = Feed::new();
+    let mut client = acquainted(&feed);
+    client.now = NOW - 601;
+    assert_eq!(refused(&mut client, &feed), Refused::Clock { now: NOW - 601, past: NOW });
+    client.now = NOW - 600;
+    assert!(client.refresh(&feed).is_ok());
+    let mut fresh = Client::new(&feed);
+    fresh.now = NOW - 366 * DAY;
+    assert!(matches!(fresh.refresh(&feed), Err(Refused::Clock { .. })), "before this supervisor was built");
+    fresh.now = NOW - DAY;
+    let why = fresh.refresh(&feed).unwrap_err();
+    assert_eq!(why, Refused::FromTheFuture(Role::Timestamp, NOW, NOW - DAY));
+}
+
+#[test]
+fn files_of_other_releases_of_the_feed_cannot_be_mixed() {
+    let mut feed = Feed::new();
+    let first = feed.files["index/1.json"].clone();
+    feed.next();
+    feed.put("index/2.json", first);
+    assert!(matches!(Client::new(&feed).refresh(&feed), Err(Refused::Pin { .. })));
+}
+
+#[test]
+fn a_file_of_another_network_channel_or_type_is_refused_although_its_signature_is_good() {
+    let mut feed = Feed::new();
+    feed.timestamp.network = sha256(b"another");
+    feed.publish_timestamp();
+    assert!(matches!(Client::new(&feed).refresh(&feed), Err(Refused::Network { role: Role::Timestamp, .. })));
+
+    let mut feed = Feed::new();
+    feed.timestamp.channel = "beta".parse().unwrap();
+    feed.publish_timestamp();
+    assert!(matches!(Client::new(&feed).refresh(&feed), Err(Refused::Channel { role: Role::Timestamp, .. })));
+
+    let mut feed = Feed::new();
+    let index = feed.files["index/1.json"].bytes.clone();
+    let signed = sign(index, &trusted_comment(Role::Timestamp, 1), &feed.timestamps.clone());
+    feed.put("timestamp.json", signed);
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert_eq!(why, Refused::Document(Role::Timestamp, BadDocument::Type("index".to_owned())));
+}
+
+#[test]
+fn a_key_of_one_role_does_not_speak_for_another() {
+    let mut feed = Feed::new();
+    feed.timestamps = feed.releases.clone();
+    feed.publish_timestamp();
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert_eq!(why, Refused::Signatures(Role::Timestamp, BadSignatures::TooFew { have: 0, need: 1 }));
+
+    let mut feed = Feed::new();
+    feed.root.timestamp = feed.root.release.clone();
+    feed.publish_root(&feed.roots.clone());
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert_eq!(why, Refused::Root(BadRoot::Shared("release", "timestamp")));
+}
+
+#[test]
+fn the_signed_version_is_the_files_version() {
+    let mut feed = Feed::new();
+    let bytes = feed.files["timestamp.json"].bytes.clone();
+    let signed = sign(bytes, &trusted_comment(Role::Timestamp, 2), &feed.timestamps.clone());
+    feed.put("timestamp.json", signed);
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert_eq!(why, Refused::SignedVersion(Role::Timestamp, 2, 1));
+}
+
+#[test]
+fn the_threshold_counts_distinct_keys_and_cannot_be_zero_or_out_of_reach() {
+    let mut feed = Feed::new();
+    feed.timestamps.push(pair());
+    feed.root.timestamp = keys(2, &feed.timestamps);
+    feed.publish_root(&feed.roots.clone());
+    feed.publish();
+    assert!(Client::new(&feed).refresh(&feed).is_ok());
+    let twice = vec![feed.timestamps[0].clone(), feed.timestamps[0].clone()];
+    feed.timestamps = twice;
+    feed.publish_timestamp();
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert_eq!(why, Refused::Signatures(Role::Timestamp, BadSignatures::TooFew { have: 1, need: 2 }));
+
+    feed.root.timestamp.keys.truncate(1);
+    feed.publish_root(&feed.roots.clone());
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert_eq!(
+        why,
+        Refused::Root(BadRoot::Keys("timestamp", BadKeys::Threshold { threshold: 2, distinct: 1 }))
+    );
+
+    let text = String::from_utf8(feed.anchor().bytes).unwrap().replace("\"threshold\":2", "\"threshold\":0");
+    let signed = sign(text.into_bytes(), &trusted_comment(Role::Root, 1), &feed.roots.clone());
+    feed.put("root/1.json", signed);
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert!(matches!(why, Refused::Root(BadRoot::Document(BadDocument::Shape(_)))), "{why}");
+}
+
+#[test]
+fn a_new_root_needs_the_old_keys_and_its_own() {
+    let honest = Feed::new();
+    for (who, good) in [("old", false), ("new", false), ("both", true)] {
+        let mut feed = honest.clone();
+        let new = pair();
+        feed.root.version = 2;
+        feed.root.root = keys(1, std::slice::from_ref(&new));
+        let by = match who {
+            "old" => vec![feed.roots[0].clone()],
+            "new" => vec![new],
+            _ => vec![new, feed.roots[0].clone()],
+        };
+        feed.publish_root(&by);
+        let mut client = Client::new(&feed);
+        let result = client.refresh(&feed);
+        assert_eq!(result.is_ok(), good, "signed by {who}: {result:?}");
+        assert_eq!(client.versions(Role::Root), [if good { 2 } else { 1 }]);
+    }
+}
+
+#[test]
+fn roots_are_followed_one_by_one_and_at_most_sixty_four() {
+    let mut feed = Feed::new();
+    for _ in 0..64 {
+        feed.rotate(|feed| feed.roots = vec![pair()]);
+    }
+    let mut client = Client::new(&feed);
+    assert!(client.refresh(&feed).is_ok());
+    assert_eq!(client.versions(Role::Root), [65]);
+    feed.rotate(|_| {});
+    let mut late = Client::new(&feed);
+    assert_eq!(late.refresh(&feed).unwrap_err(), Refused::TooManyRoots);
+    assert!(late.refresh(&feed).is_ok(), "the next check goes on where this one stopped");
+
+    let mut skipped = Feed::new();
+    skipped.root.version = 3;
+    let bytes = serde_json::to_vec(&skipped.root).unwrap();
+    let signed = sign(bytes, &trusted_comment(Role::Root, 3), &skipped.roots.clone());
+    skipped.put("root/2.json", signed);
+    let why = Client::new(&skipped).refresh(&skipped).unwrap_err();
+    assert_eq!(why, Refused::RootVersion { expected: 2, found: 3 });
+}
+
+#[test]
+fn a_version_driven_to_the_end_is_forgotten_when_its_keys_are_rotated() {
+    let mut feed = Feed::new();
+    feed.timestamp.version = u64::MAX - 1;
+    feed.index.version = u64::MAX;
+    feed.publish();
+    let mut client = acquainted(&feed);
+    feed.timestamp.version = 1;
+    feed.index.version = 2;
+    let mut only_timestamps = feed.clone();
+    only_timestamps.rotate(|feed| feed.timestamps = vec![pair()]);
+    only_timestamps.publish();
+    let why = client.clone().refresh(&only_timestamps).unwrap_err();
+    assert_eq!(why, Refused::Older { role: Role::Release, seen: u64::MAX, offered: 2 });
+
+    feed.rotate(|feed| (feed.timestamps, feed.releases) = (vec![pair()], vec![pair()]));
+    feed.publish();
+    client.refresh(&feed).unwrap();
+    assert_eq!((client.versions(Role::Timestamp), client.versions(Role::Release)), (vec![2], vec![2]));
+}
+
+#[test]
+fn a_rotation_of_the_release_keys_alone_keeps_the_timestamps_version() {
+    let mut feed = Feed::new();
+    feed.index.version = u64::MAX;
+    feed.publish();
+    let mut client = acquainted(&feed);
+    let stale = feed.files["timestamp.json"].clone();
+    feed.rotate(|feed| feed.releases = vec![pair()]);
+    feed.index.version = 2;
+    feed.publish();
+    client.refresh(&feed).unwrap();
+    feed.put("timestamp.json", stale);
+    assert!(matches!(client.refresh(&feed), Err(Refused::Older { role: Role::Timestamp, .. })));
+}
+
+#[test]
+fn killed_between_any_two_kept_changes_the_next_refresh_recovers() {
+    let mut feed = Feed::new();
+    let acquainted = acquainted(&feed);
+    feed.rotate(|feed| (feed.timestamps, feed.releases) = (vec![pair()], vec![pair()]));
+    feed.rotate(|feed| feed.roots = vec![pair()]);
+    feed.next();
+    for start in [Client::new(&feed), acquainted] {
+        for dies_after in 0.. {
+            let mut client = start.clone();
+            client.dies_after = Some(dies_after);
+            let lived = client.refresh(&feed).unwrap().is_some();
+            client.dies_after = None;
+            client.refresh(&feed).unwrap().unwrap();
+            assert_eq!(client.versions(Role::Root), [3], "killed after {dies_after}");
+            assert_eq!(client.versions(Role::Timestamp), [2], "killed after {dies_after}");
+            assert_eq!(client.versions(Role::Release), [2], "killed after {dies_after}");
+            if lived {
+                assert!(dies_after > 6, "only {dies_after} steps");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_larger_file_than_allowed_is_not_even_verified() {
+    let mut feed = Feed::new();
+    let bytes = vec![b' '; 256 * 1024 + 1];
+    let signed = sign(bytes, &trusted_comment(Role::Timestamp, 2), &feed.timestamps.clone());
+    feed.put("timestamp.json", signed);
+    assert_eq!(
+        Client::new(&feed).refresh(&feed).unwrap_err(),
+        Refused::TooLarge(Role::Timestamp, 256 * 1024 + 1)
+    );
+
+    let mut feed = Feed::new();
+    feed.timestamp.index.size = 256 * 1024 + 1;
+    feed.publish_timestamp();
+    assert_eq!(
+        Client::new(&feed).refresh(&feed).unwrap_err(),
+        Refused::TooLarge(Role::Release, 256 * 1024 + 1)
+    );
+}
+
+#[test]
+fn a_missing_timestamp_or_index_is_an_error_and_a_missing_root_is_none() {
+    let mut feed = Feed::new();
+    feed.files.remove("index/1.json");
+    let pin = feed.timestamp.index;
+    assert_eq!(Client::new(&feed).refresh(&feed).unwrap_err(), Refused::Missing(Want::Index(pin)));
+    feed.files.remove("timestamp.json");
+    assert_eq!(Client::new(&feed).refresh(&feed).unwrap_err(), Refused::Missing(Want::Timestamp));
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_refused() {
+    let feed = Feed::new();
+    let mut client = Client::new(&feed);
+    let trusted = client.refresh(&feed).unwrap().unwrap();
+    let mut refresh = Refresh::begin(trusted, NOW, 0).unwrap();
+    refresh.answer(Answer::Missing).unwrap();
+    refresh.answer(Answer::Found(feed.files["timestamp.json"].clone())).unwrap();
+    assert_eq!(refresh.want(), Want::Nothing);
+    assert_eq!(refresh.answer(Answer::Missing), Err(Refused::NotAsked));
+}
+
+/// Signs an index with `edit` made in its text, and reads it.
+fn with_index_text(edit: impl FnOnce(String) -> String) -> Result<usize, Refused> {
+    let mut feed = Feed::new();
+    let text = String::from_utf8(feed.files["index/1.json"].bytes.clone()).unwrap();
+    let edited = edit(text.clone());
+    assert_ne!(text, edited);
+    feed.publish_index_bytes(edited.into_bytes());
+    feed.publish_timestamp();
+    let trusted = Client::new(&feed).refresh(&feed)?.unwrap();
+    Ok(trusted.index().unwrap().releases[0].artifacts.len())
+}
+
+#[test]
+fn the_object_x_may_hold_anything_and_every_other_unknown_field_is_refused() {
+    assert_eq!(with_index_text(|t| t.replace("\"x\":{}", "\"x\":{\"a\":[1.5,{\"b\":null}]}")), Ok(1));
+    for edit in [
+        ("\"x\":{}", "\"x\":{},\"y\":1"),
+        ("\"urgent\":false", "\"urgent\":false,\"y\":1"),
+        ("\"kind\":\"worker\"", "\"kind\":\"worker\",\"y\":1"),
+        ("\"commit\":\"\"", "\"commit\":\"\",\"path\":\"/bin/sh\""),
+        ("\"x\":{}", "\"x\":1"),
+        ("\"paused\":false", "\"paused\":false,\"paused\":true"),
+        ("\"kind\":\"worker\"", "\"kind\":\"worker\",\"kind\":\"worker\""),
+        ("\"raw_size\":9", "\"raw_size\":9,\"raw_size\":10"),
+        ("\"version\":1", "\"version\":1.0"),
+        ("\"version\":1", "\"version\":-1"),
+        ("\"min_release_counter\":0", "\"min_release_counter\":18446744073709551616"),
+    ] {
+        let result = with_index_text(|t| t.replacen(edit.0, edit.1, 1));
+        assert!(
+            matches!(result, Err(Refused::Document(Role::Release, BadDocument::Shape(_)))),
+            "{edit:?}: {result:?}"
+        );
+    }
+    for bytes in
+        [|t| format!(" {t}"), |t| format!("\u{feff}{t}"), |t| format!("[{t}]"), |t| format!("{t}{{}}")]
+    {
+        let bytes: fn(String) -> String = bytes;
+        let result = with_index_text(bytes);
+        assert!(matches!(result, Err(Refused::Document(Role::Release, BadDocument::Shape(_)))), "{result:?}");
+    }
+}
+
+#[test]
+fn an_artifact_of_an_unknown_kind_is_skipped_whole() {
+    let unknown = "\"artifacts\":[{\"kind\":\"wasm-judge\",\"anything\":{\"goes\":[1.5]}},";
+    assert_eq!(with_index_text(|t| t.replace("\"artifacts\":[", unknown)), Ok(1));
+    let result = with_index_text(|t| t.replace("\"artifacts\":[", "\"artifacts\":[{\"no\":\"kind\"},"));
+    assert!(matches!(result, Err(Refused::Document(Role::Release, BadDocument::Shape(_)))), "{result:?}");
+}
+
+#[test]
+fn a_newer_spec_is_named_as_such() {
+    let result = with_index_text(|t| t.replace("\"spec\":1", "\"spec\":2,\"unheard_of\":true"));
+    assert_eq!(result, Err(Refused::Document(Role::Release, BadDocument::Spec(2))));
+}
+
+#[test]
+fn metadata_cannot_name_a_path() {
+    for edit in [
+        ("\"target\":\"x86_64-unknown-linux-gnu\"", "\"target\":\"../../etc\""),
+        ("\"release\":\"1.0.0\"", "\"release\":\"../1\""),
+        ("\"channel\":\"stable\"", "\"channel\":\"sta/ble\""),
+    ] {
+        let result = with_index_text(|t| t.replace(edit.0, edit.1));
+        assert!(matches!(result, Err(Refused::Document(Role::Release, _))), "{edit:?}: {result:?}");
+    }
+}
+
+#[test]
+fn the_files_are_written_as_they_are_documented() {
+    let feed = Feed::new();
+    let timestamp = serde_json::to_value(&feed.timestamp).unwrap();
+    let fields =
+        |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(fields(&timestamp), "channel expires index issued network spec type version");
+    let root = serde_json::to_value(&feed.root).unwrap();
+    assert_eq!(fields(&root), "builders elders expires network release root spec timestamp type version");
+    let index = serde_json::to_value(&feed.index).unwrap();
+    assert_eq!(
+        fields(&index),
+        "channel expires issued min_release_counter network paused protocol_min protocol_revoked releases revoked spec type version x"
+    );
+    assert_eq!(
+        fields(&index["releases"][0]),
+        "artifacts build contract counter min_supervisor protocol release rollout state urgent"
+    );
+    assert_eq!(
+        fields(&index["releases"][0]["artifacts"][0]),
+        "encoding kind raw_sha256 raw_size sha256 size target"
+    );
+    let _ = IndexPin { ..feed.timestamp.index };
+}
