@@ -1,0 +1,83 @@
+//! One entry per thing that happened: a line of `history.jsonl` and of the reply to `history`.
+
+use bumpless_shared::release::Release;
+use serde::{Deserialize, Serialize};
+
+use crate::Unix;
+use crate::schema::Schema;
+use crate::word::words;
+
+words! {
+    /// What happened.
+    Event {
+        /// The supervisor started.
+        SupervisorStarted = "supervisor_started",
+        /// The supervisor was told to stop, and stopped its workers.
+        SupervisorStopped = "supervisor_stopped",
+        /// A worker with authority was started outside of an upgrade.
+        WorkerStarted = "worker_started",
+        /// A worker that should have lived ended.
+        WorkerDied = "worker_died",
+        /// A worker was taken back by a supervisor that started after it.
+        WorkerTakenBack = "worker_taken_back",
+        /// A release was fetched, verified and put into its place.
+        Installed = "installed",
+        /// An upgrade began.
+        UpgradeStarted = "upgrade_started",
+        /// Authority went to the new worker.
+        Cut = "cut",
+        /// It was good.
+        Committed = "committed",
+        /// It failed after the cut.
+        RolledBack = "rolled_back",
+        /// It failed before the cut.
+        Failed = "failed",
+        /// It ended without a verdict.
+        Undecided = "undecided",
+        /// The release is not tried again.
+        Quarantined = "quarantined",
+        /// An operator held upgrades.
+        Held = "held",
+        /// An operator let them go on.
+        Unheld = "unheld",
+        /// The feed was refused or could not be read, for the first time since it was well.
+        FeedFailed = "feed_failed",
+        /// The feed is well again.
+        FeedWell = "feed_well",
+        /// Something is wrong that a person should know of.
+        Alarm = "alarm",
+    }
+}
+
+/// One entry. What does not apply is `None` and left out of the line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// 1.
+    pub schema: Schema,
+    /// When.
+    pub at: Unix,
+    /// What.
+    pub event: Event,
+    /// User id of the operator who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<u32>,
+    /// The release before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Release>,
+    /// The release that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Release>,
+    /// Why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Milliseconds in which nothing was served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_ms: Option<f64>,
+}
+
+impl Entry {
+    /// An entry that says no more than when and what.
+    pub fn new(at: Unix, event: Event) -> Entry {
+        Entry { schema: Schema, at, event, actor: None, from: None, to: None, reason: None, gap_ms: None }
+    }
+}

@@ -1,0 +1,373 @@
+//! Golden lines: what is written here once is written and read like this for ever.
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::history::{Entry, Event};
+use crate::reply::{Answer, Checked, Listed, Move, Outcome, Progress, Reply};
+use crate::request::{Access, Request};
+use crate::schema::Schema;
+use crate::status::*;
+
+fn version(text: &str) -> Version {
+    text.parse().unwrap()
+}
+
+fn hash(byte: u8) -> String {
+    Digest([byte; 32]).to_string()
+}
+
+#[test]
+fn requests_are_written_and_read_like_this() {
+    for (request, line) in [
+        (Request::Status, r#"{"schema":1,"verb":"status"}"#),
+        (Request::Check, r#"{"schema":1,"verb":"check"}"#),
+        (
+            Request::Upgrade { version: Some(version("1.1.0")), wait: true },
+            r#"{"schema":1,"verb":"upgrade","version":"1.1.0","wait":true}"#,
+        ),
+        (
+            Request::Upgrade { version: None, wait: false },
+            r#"{"schema":1,"verb":"upgrade","version":null,"wait":false}"#,
+        ),
+        (Request::Rollback { wait: true }, r#"{"schema":1,"verb":"rollback","wait":true}"#),
+        (Request::Hold { reason: "r\n".into() }, r#"{"schema":1,"verb":"hold","reason":"r\n"}"#),
+        (Request::Unhold, r#"{"schema":1,"verb":"unhold"}"#),
+        (Request::History { limit: 20 }, r#"{"schema":1,"verb":"history","limit":20}"#),
+        (Request::Versions, r#"{"schema":1,"verb":"versions"}"#),
+    ] {
+        assert_eq!(request.line(), line);
+        assert_eq!(Request::parse(line.as_bytes()).unwrap(), request);
+        assert!(line.contains(&format!("\"{}\"", request.verb())));
+    }
+}
+
+#[test]
+fn a_request_that_is_not_wholly_understood_is_not_one() {
+    for (line, wrong) in [
+        ("", "EOF"),
+        ("[]", "invalid type"),
+        (r#"{"verb":"status"}"#, "invalid type: null"),
+        (r#"{"schema":2,"verb":"status"}"#, "schema 2, this build speaks 1"),
+        (r#"{"schema":1,"verb":"dance"}"#, "unknown variant `dance`"),
+        (r#"{"schema":1,"verb":"upgrade","wait":true,"force":true}"#, "unknown field `force`"),
+        (r#"{"schema":1,"verb":"upgrade","version":"../x","wait":true}"#, "not a release version"),
+    ] {
+        let text = Request::parse(line.as_bytes()).unwrap_err().to_string();
+        assert!(text.contains(wrong) && text.ends_with("nothing was changed"), "{text}");
+    }
+}
+
+#[test]
+fn reading_is_for_everybody_and_changing_for_operators() {
+    for request in [Request::Status, Request::History { limit: 1 }, Request::Versions] {
+        assert_eq!(request.access(), Access::Everybody);
+    }
+    for request in [
+        Request::Check,
+        Request::Upgrade { version: None, wait: false },
+        Request::Rollback { wait: false },
+        Request::Hold { reason: String::new() },
+        Request::Unhold,
+    ] {
+        assert_eq!(request.access(), Access::Operators);
+    }
+}
+
+#[test]
+fn replies_are_written_and_read_like_this() {
+    let progress = Progress {
+        phase: Phase::Syncing,
+        from: Some(version("1.0.0")),
+        to: version("1.1.0"),
+        done: Some(1),
+        total: Some(2),
+        deadline: None,
+        text: None,
+    };
+    let step = || Move { from: Some(version("1.0.0")), to: version("1.1.0"), gap_ms: Some(0.8) };
+    let listed = Listed {
+        release: version("1.1.0"),
+        sha256: Digest([1; 32]),
+        serving: false,
+        installed: true,
+        offered: true,
+        why_not: Some("held".into()),
+    };
+    let reason = || "because".to_owned();
+    let done = |answer| Reply::Outcome(Outcome::Done { answer });
+    let listed_line = format!(
+        r#"{{"schema":1,"outcome":{{"result":"done","answer":{{"versions":[{{"release":"1.1.0","sha256":"{}","serving":false,"installed":true,"offered":true,"why_not":"held"}}]}}}}}}"#,
+        hash(1)
+    );
+    for (reply, line) in [
+        (
+            Reply::Progress(progress),
+            r#"{"schema":1,"progress":{"phase":"syncing","from":"1.0.0","to":"1.1.0","done":1,"total":2,"deadline":null,"text":null}}"#,
+        ),
+        (
+            done(Answer::Checked(Checked { found: None, text: "t".into() })),
+            r#"{"schema":1,"outcome":{"result":"done","answer":{"checked":{"found":null,"text":"t"}}}}"#,
+        ),
+        (
+            done(Answer::Started(Move { from: None, to: version("1.0.0"), gap_ms: None })),
+            r#"{"schema":1,"outcome":{"result":"done","answer":{"started":{"from":null,"to":"1.0.0","gap_ms":null}}}}"#,
+        ),
+        (
+            done(Answer::Upgraded(step())),
+            r#"{"schema":1,"outcome":{"result":"done","answer":{"upgraded":{"from":"1.0.0","to":"1.1.0","gap_ms":0.8}}}}"#,
+        ),
+        (
+            done(Answer::WentBack(step())),
+            r#"{"schema":1,"outcome":{"result":"done","answer":{"went_back":{"from":"1.0.0","to":"1.1.0","gap_ms":0.8}}}}"#,
+        ),
+        (
+            done(Answer::Held { reason: reason() }),
+            r#"{"schema":1,"outcome":{"result":"done","answer":{"held":{"reason":"because"}}}}"#,
+        ),
+        (done(Answer::Unheld), r#"{"schema":1,"outcome":{"result":"done","answer":"unheld"}}"#),
+        (
+            done(Answer::History(vec![Entry::new(5, Event::Cut)])),
+            r#"{"schema":1,"outcome":{"result":"done","answer":{"history":[{"schema":1,"at":5,"event":"cut"}]}}}"#,
+        ),
+        (done(Answer::Versions(vec![listed])), &listed_line),
+        (
+            Reply::Outcome(Outcome::Refused { reason: reason() }),
+            r#"{"schema":1,"outcome":{"result":"refused","reason":"because"}}"#,
+        ),
+        (
+            Reply::Outcome(Outcome::NothingToDo { reason: reason() }),
+            r#"{"schema":1,"outcome":{"result":"nothing_to_do","reason":"because"}}"#,
+        ),
+        (
+            Reply::Outcome(Outcome::Failed { reason: reason() }),
+            r#"{"schema":1,"outcome":{"result":"failed","reason":"because"}}"#,
+        ),
+        (
+            Reply::Outcome(Outcome::RolledBack {
+                from: version("1.0.0"),
+                to: version("1.1.0"),
+                gap_ms: None,
+                reason: reason(),
+            }),
+            r#"{"schema":1,"outcome":{"result":"rolled_back","from":"1.0.0","to":"1.1.0","gap_ms":null,"reason":"because"}}"#,
+        ),
+    ] {
+        assert_eq!(reply.line(), line);
+        assert_eq!(Reply::parse(line.as_bytes()).unwrap(), reply);
+    }
+}
+
+#[test]
+fn exit_codes_are_frozen() {
+    let reason = String::new;
+    let back = Outcome::RolledBack { from: version("1"), to: version("2"), gap_ms: None, reason: reason() };
+    let codes = [
+        Outcome::Done { answer: Answer::Unheld },
+        Outcome::Refused { reason: reason() },
+        Outcome::NothingToDo { reason: reason() },
+        Outcome::Failed { reason: reason() },
+        back,
+    ]
+    .map(|outcome| outcome.exit_code());
+    assert_eq!((codes, reply::EXIT_USAGE, reply::EXIT_NO_SUPERVISOR), ([0, 3, 4, 5, 6], 2, 7));
+}
+
+fn worker(byte: u8, term: Option<u64>, figures: Option<Figures>) -> Worker {
+    Worker {
+        release: version("1.0.0"),
+        sha256: Digest([byte; 32]),
+        term,
+        instance: 3,
+        pid: 1003,
+        since: 10,
+        figures,
+    }
+}
+
+#[test]
+fn a_full_status_is_written_and_read_like_this() {
+    let figures = Figures {
+        memory: 1,
+        connections: 2,
+        lag: 3,
+        logbook: 4,
+        requests_per_second: 5,
+        errors_permille: 6,
+        p99_us: 7,
+        at: 8,
+    };
+    let status = Status {
+        schema: Schema,
+        supervisor: Supervisor { version: "0.1.0".into(), pid: 812, since: 9 },
+        serving: Some(worker(1, Some(4), Some(figures))),
+        standby: Some(worker(2, None, None)),
+        draining: None,
+        upgrade: Some(Upgrade {
+            phase: Phase::Syncing,
+            from: Some(version("1.0.0")),
+            to: version("1.1.0"),
+            since: 11,
+            attempt: 1,
+            attempts: 3,
+            progress: Some(Amount { done: 1, total: Some(2) }),
+            deadline: Some(12),
+            text: None,
+        }),
+        next_check: Some(13),
+        next: Some(Next { what: "upgrade".into(), at: Some(14), why_not: Some("later".into()) }),
+        held: Some(Held { reason: "racks".into(), at: 15, by: Some(0) }),
+        quarantined: vec![Quarantined {
+            release: version("1.2.0"),
+            sha256: Digest([3; 32]),
+            reason: "died".into(),
+            at: 16,
+            output: "oh".into(),
+        }],
+        last: Some(Last {
+            result: Ending::RolledBack,
+            from: Some(version("1.0.0")),
+            to: version("1.2.0"),
+            at: 17,
+            gap_ms: Some(gap_ms(1400)),
+            reason: Some("died".into()),
+        }),
+        feed: Some(Feed {
+            channel: "stable".into(),
+            urls: vec!["https://x".into()],
+            checked_at: Some(18),
+            error: None,
+        }),
+        alarms: vec![Alarm { at: 19, text: "disk".into() }],
+        you_need_to_do: Some("bumpless unhold".into()),
+    };
+    let json = format!(
+        concat!(
+            r#"{{"schema":1,"supervisor":{{"version":"0.1.0","pid":812,"since":9}},"#,
+            r#""serving":{{"release":"1.0.0","sha256":"{}","term":4,"instance":3,"pid":1003,"since":10,"#,
+            r#""figures":{{"memory":1,"connections":2,"lag":3,"logbook":4,"requests_per_second":5,"errors_permille":6,"p99_us":7,"at":8}}}},"#,
+            r#""standby":{{"release":"1.0.0","sha256":"{}","term":null,"instance":3,"pid":1003,"since":10,"figures":null}},"#,
+            r#""draining":null,"#,
+            r#""upgrade":{{"phase":"syncing","from":"1.0.0","to":"1.1.0","since":11,"attempt":1,"attempts":3,"#,
+            r#""progress":{{"done":1,"total":2}},"deadline":12,"text":null}},"#,
+            r#""next_check":13,"next":{{"what":"upgrade","at":14,"why_not":"later"}},"#,
+            r#""held":{{"reason":"racks","at":15,"by":0}},"#,
+            r#""quarantined":[{{"release":"1.2.0","sha256":"{}","reason":"died","at":16,"output":"oh"}}],"#,
+            r#""last":{{"result":"rolled_back","from":"1.0.0","to":"1.2.0","at":17,"gap_ms":1.4,"reason":"died"}},"#,
+            r#""feed":{{"channel":"stable","urls":["https://x"],"checked_at":18,"error":null}},"#,
+            r#""alarms":[{{"at":19,"text":"disk"}}],"you_need_to_do":"bumpless unhold"}}"#,
+        ),
+        hash(1),
+        hash(2),
+        hash(3)
+    );
+    assert_eq!(serde_json::to_string(&status).unwrap(), json);
+    assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+    let reply = Reply::Outcome(Outcome::Done { answer: Answer::Status(Box::new(status)) });
+    assert_eq!(Reply::parse(reply.line().as_bytes()).unwrap(), reply);
+}
+
+#[test]
+fn an_empty_status_has_every_key() {
+    let status = Status {
+        schema: Schema,
+        supervisor: Supervisor { version: "0.1.0".into(), pid: 1, since: 2 },
+        serving: None,
+        standby: None,
+        draining: None,
+        upgrade: None,
+        next_check: None,
+        next: None,
+        held: None,
+        quarantined: Vec::new(),
+        last: None,
+        feed: None,
+        alarms: Vec::new(),
+        you_need_to_do: None,
+    };
+    let json = concat!(
+        r#"{"schema":1,"supervisor":{"version":"0.1.0","pid":1,"since":2},"serving":null,"standby":null,"#,
+        r#""draining":null,"upgrade":null,"next_check":null,"next":null,"held":null,"quarantined":[],"last":null,"#,
+        r#""feed":null,"alarms":[],"you_need_to_do":null}"#,
+    );
+    assert_eq!(serde_json::to_string(&status).unwrap(), json);
+    assert_eq!(serde_json::from_str::<Status>(json).unwrap(), status);
+}
+
+#[test]
+fn words_and_fields_of_a_newer_supervisor_do_not_hinder_an_older_reader() {
+    let line = r#"{"schema":1,"progress":{"phase":"dreaming","from":null,"to":"2","done":null,"total":null,"deadline":null,"text":null,"colour":"red"}}"#;
+    let Reply::Progress(progress) = Reply::parse(line.as_bytes()).unwrap() else { unreachable!("{line}") };
+    assert_eq!(progress.phase, Phase::Other("dreaming".into()));
+    assert_eq!(serde_json::to_string(&progress.phase).unwrap(), "\"dreaming\"");
+}
+
+#[test]
+fn a_history_line_has_what_applies_and_nothing_else() {
+    let release = |text: &str, byte| Release { version: version(text), sha256: Digest([byte; 32]) };
+    let entry = Entry {
+        actor: Some(0),
+        from: Some(release("1.0.0", 1)),
+        to: Some(release("1.1.0", 2)),
+        reason: Some("why".into()),
+        gap_ms: Some(0.5),
+        ..Entry::new(5, Event::Committed)
+    };
+    let json = format!(
+        r#"{{"schema":1,"at":5,"event":"committed","actor":0,"from":{{"version":"1.0.0","sha256":"{}"}},"to":{{"version":"1.1.0","sha256":"{}"}},"reason":"why","gap_ms":0.5}}"#,
+        hash(1),
+        hash(2)
+    );
+    assert_eq!(serde_json::to_string(&entry).unwrap(), json);
+    assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), entry);
+    assert_eq!(
+        serde_json::from_str::<Entry>(r#"{"schema":1,"at":5,"event":"cut"}"#).unwrap(),
+        Entry::new(5, Event::Cut)
+    );
+}
+
+#[test]
+fn every_word_is_its_own_and_reads_back() {
+    let words = [
+        "fetching",
+        "verifying",
+        "installing",
+        "starting",
+        "syncing",
+        "level",
+        "cutting",
+        "probation",
+        "committing",
+        "draining",
+        "backing_out",
+        "rolling_back",
+        "recovering",
+    ];
+    for word in words {
+        assert!(!matches!(Phase::from(word.to_owned()), Phase::Other(_)), "{word}");
+        assert_eq!(Phase::from(word.to_owned()).as_str(), word);
+    }
+    for word in ["committed", "rolled_back", "failed", "undecided"] {
+        assert!(!matches!(Ending::from(word.to_owned()), Ending::Other(_)), "{word}");
+    }
+    for word in [
+        "supervisor_started",
+        "supervisor_stopped",
+        "worker_started",
+        "worker_died",
+        "worker_taken_back",
+        "installed",
+        "upgrade_started",
+        "cut",
+        "committed",
+        "rolled_back",
+        "failed",
+        "undecided",
+        "quarantined",
+        "held",
+        "unheld",
+        "feed_failed",
+        "feed_well",
+        "alarm",
+    ] {
+        assert!(!matches!(Event::from(word.to_owned()), Event::Other(_)), "{word}");
+    }
+}

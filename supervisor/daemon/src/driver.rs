@@ -1,0 +1,521 @@
+//! Wait, step, perform: the supervisor's one loop.
+//!
+//! Everything that happens comes in through one `select`: news from workers, outcomes of slow effects,
+//! operators, signals, time. Each becomes an event for the sequence ([`crate::upgrade`]), whose effects
+//! are performed before the next event is looked at. Time comes last, and only after everything that
+//! had already arrived was taken in: a supervisor that slept must not take its own absence for the
+//! silence of others.
+
+mod operator;
+mod reports;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bumpless_control::Unix;
+use bumpless_control::history::{Entry, Event as Happening};
+use bumpless_control::status::{Amount, Phase};
+use bumpless_shared::control::{Command, Instance};
+use bumpless_trust::Choice;
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
+use tokio::task::JoinHandle;
+
+use crate::config::Mode;
+use crate::control_socket::Asked;
+use crate::effects::worker::News;
+use crate::effects::{Done, Edge, unix_now};
+use crate::feed::{Feed, FeedError, Staged, Trouble};
+use crate::releases::{InstallError, Record};
+use crate::ledger::Ledger;
+use crate::records::hold::Hold;
+use crate::status;
+use crate::upgrade::retry::Next;
+use crate::upgrade::{Acquired, Ask, Attempt, Effect, Event, Moment, Rules, Said, State, Verdict};
+use operator::{Pending, Waiter};
+
+/// How often what could not be written or removed is tried again.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
+
+/// What the feed's tasks bring back.
+#[derive(Debug)]
+pub enum Fed {
+    /// A refresh has ended; the feed comes home.
+    Refreshed(Box<Feed>, Result<(), String>),
+    /// Bytes of the blob so far.
+    Progress(u64, u64, u64),
+    /// The blob lies in staging.
+    Fetched(u64, Result<Staged, Verdict>),
+    /// It is installed.
+    Installed(u64, Result<(), Verdict>),
+}
+
+/// What came from the feed last.
+#[derive(Debug, Default)]
+struct FeedState {
+    checked_at: Option<Unix>,
+    error: Option<String>,
+}
+
+/// The supervisor.
+#[derive(Debug)]
+pub struct Driver {
+    edge: Edge,
+    state: State,
+    rules: Rules,
+    ledger: Ledger,
+    born: Instant,
+    since: Unix,
+    /// At home, or away with a refresh.
+    feed: Option<Box<Feed>>,
+    feed_state: FeedState,
+    fed: UnboundedSender<Fed>,
+    /// Who waits for the refresh that is under way.
+    pending: Vec<Pending>,
+    /// Of the upgrade under way.
+    choice: Option<Choice>,
+    staged: Option<Staged>,
+    acquiring: Option<JoinHandle<()>>,
+    /// Outcomes of an acquisition that was given up bear a lower number.
+    acquisition: u64,
+    progress: Option<Amount>,
+    /// The phase that was entered last, and when.
+    phase: Option<(Phase, Unix)>,
+    /// What it was waiting for when that was last told.
+    text: Option<String>,
+    waiters: Vec<Waiter>,
+    /// What the last worker that ended had printed.
+    last_words: Option<(Instance, String)>,
+    /// An upgrade that is a way back: this release is set aside once it is done.
+    going_back: Option<u32>,
+    next_check: Instant,
+    next_tidy: Instant,
+    /// The removal that was asked for and not yet answered.
+    removing: bool,
+}
+
+/// The channels that the driver waits on.
+#[derive(Debug)]
+pub struct Inputs {
+    /// From workers' tasks.
+    pub news: UnboundedReceiver<News>,
+    /// From slow effects.
+    pub done: UnboundedReceiver<Done>,
+    /// From the feed's tasks.
+    pub fed: UnboundedReceiver<Fed>,
+    /// From operators.
+    pub asked: Receiver<Asked>,
+    /// Asks for a real stop.
+    pub stop: UnboundedReceiver<()>,
+}
+
+/// What a driver begins with.
+#[derive(Debug)]
+pub struct Beginning {
+    /// Performs effects.
+    pub edge: Edge,
+    /// From the configuration.
+    pub rules: Rules,
+    /// What is remembered.
+    pub ledger: Ledger,
+    /// The feed, if one is configured and its trust could be loaded; otherwise why not.
+    pub feed: Result<Feed, String>,
+    /// Where the feed's tasks send.
+    pub fed: UnboundedSender<Fed>,
+    /// The supervisor's start on the clock that moments are counted on.
+    pub born: Instant,
+}
+
+impl Driver {
+    /// Takes over at a state that recovery has found.
+    pub fn new(beginning: Beginning, state: State) -> Driver {
+        let Beginning { edge, rules, ledger, feed, fed, born } = beginning;
+        let mut feed_state = FeedState::default();
+        let feed = match feed {
+            Ok(feed) => Some(Box::new(feed)),
+            Err(why) => {
+                feed_state.error = Some(why);
+                None
+            }
+        };
+        Driver {
+            edge,
+            state,
+            rules,
+            ledger,
+            born,
+            since: unix_now(),
+            feed,
+            feed_state,
+            fed,
+            pending: vec![],
+            choice: None,
+            staged: None,
+            acquiring: None,
+            acquisition: 0,
+            progress: None,
+            phase: None,
+            text: None,
+            waiters: vec![],
+            last_words: None,
+            going_back: None,
+            next_check: Instant::now(),
+            next_tidy: Instant::now(),
+            removing: false,
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.born.elapsed())
+    }
+
+    /// Runs until everything has stopped.
+    pub async fn run(mut self, first: Vec<Effect>, mut inputs: Inputs) {
+        let entry = Entry::new(self.since, Happening::SupervisorStarted);
+        self.ledger.append(&entry);
+        let more = self.perform_all(first);
+        self.feed_in(more);
+        while self.state != State::Stopped {
+            let wake = self.next_wake();
+            tokio::select! {
+                biased;
+                Some(news) = inputs.news.recv() => self.news(news),
+                Some(done) = inputs.done.recv() => self.done(done),
+                Some(fed) = inputs.fed.recv() => self.fed(fed),
+                Some(asked) = inputs.asked.recv() => self.asked(asked),
+                Some(()) = inputs.stop.recv() => self.feed_in([Event::Asked(Ask::Stop)].into()),
+                () = tokio::time::sleep_until(wake.into()) => {
+                    // The readers' tasks may not have run since the timer and the messages came.
+                    for _ in 0..2 {
+                        tokio::task::yield_now().await;
+                    }
+                    if let Ok(news) = inputs.news.try_recv() {
+                        self.news(news);
+                    } else {
+                        self.tick();
+                    }
+                }
+            }
+        }
+        self.ledger.append(&Entry::new(unix_now(), Happening::SupervisorStopped));
+    }
+
+    fn next_wake(&self) -> Instant {
+        let tick = self.state.next_tick(&self.rules).map(|Moment(since)| self.born + since);
+        let tidy = (self.owes_work()).then_some(self.next_tidy);
+        let check = (self.feed.is_some() && self.may_begin()).then_some(self.next_check);
+        let far = Instant::now() + Duration::from_secs(3600);
+        [tick, tidy, check].into_iter().flatten().fold(far, Instant::min)
+    }
+
+    fn may_begin(&self) -> bool {
+        matches!(self.state, State::Vacant | State::Steady(_))
+    }
+
+    fn owes_work(&self) -> bool {
+        !self.edge.journal.is_written() || matches!(self.state, State::Steady(_)) && self.edge.journal.get().owes_removal()
+    }
+
+    /// Feeds events to the sequence, and those that its effects lead to at once, until there are none.
+    fn feed_in(&mut self, mut events: VecDeque<Event>) {
+        while let Some(event) = events.pop_front() {
+            let before = std::mem::replace(&mut self.state, State::Stopped);
+            let (state, effects) = before.step(event, self.now(), &self.rules);
+            self.state = state;
+            self.entered();
+            events.extend(self.perform_all(effects));
+        }
+    }
+
+    /// Notes the phase that was entered, tells those who wait, and tidies up once it is quiet.
+    fn entered(&mut self) {
+        let phase = status::phase(&self.state);
+        if phase.as_ref() != self.phase.as_ref().map(|(phase, _)| phase) {
+            let quiet = phase.is_none();
+            self.phase = phase.map(|phase| (phase, unix_now()));
+            self.progress = None;
+            self.text = status::text(&self.state);
+            self.tell_waiters();
+            if quiet {
+                self.next_tidy = Instant::now();
+            }
+        } else if self.text != status::text(&self.state) {
+            self.text = status::text(&self.state);
+            self.tell_waiters();
+        }
+    }
+
+    fn perform_all(&mut self, effects: Vec<Effect>) -> VecDeque<Event> {
+        let mut events = VecDeque::new();
+        for effect in effects {
+            match effect {
+                Effect::Fetch(_) => self.begin_fetch(),
+                Effect::Install(_) => self.begin_install(),
+                Effect::CancelAcquire => {
+                    self.acquisition += 1;
+                    if let Some(task) = self.acquiring.take() {
+                        task.abort();
+                    }
+                }
+                Effect::Conclude { attempt, verdict, gap_us } => self.conclude(&attempt, &verdict, gap_us),
+                Effect::Alarm(text) => self.ledger.alarm(text, unix_now()),
+                Effect::Note(text) => {
+                    let entry = Entry { reason: Some(text), ..Entry::new(unix_now(), Happening::WorkerDied) };
+                    self.ledger.append(&entry);
+                }
+                Effect::Spawn { .. }
+                | Effect::Start(..)
+                | Effect::Pair { .. }
+                | Effect::Tell(..)
+                | Effect::Kill(_)
+                | Effect::Reserve { .. }
+                | Effect::Record { .. }
+                | Effect::Discard { .. } => events.extend(self.edge.perform(effect, &self.state)),
+            }
+        }
+        events
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        self.feed_in([Event::Tick].into());
+        if self.owes_work() && now >= self.next_tidy {
+            self.tidy();
+        }
+        if self.may_begin() && self.feed.is_some() && now >= self.next_check {
+            self.check(Pending::Automatic);
+        }
+    }
+
+    /// Writes what could not be written, and has removed what nobody needs: first the holder makes its
+    /// database durable, then the logbooks and generations that the journal names may go.
+    fn tidy(&mut self) {
+        self.next_tidy = Instant::now() + TIDY_EVERY;
+        self.edge.retry_journal();
+        self.ledger.retry();
+        if let State::Steady(serving) = &self.state
+            && self.edge.journal.get().owes_removal()
+        {
+            self.removing = true;
+            self.edge.tell(serving.worker.instance, Command::Persist, vec![]);
+        }
+        self.collect_releases();
+    }
+
+    /// The holder's database is durable: now they may go.
+    fn persisted(&mut self, from: Instance) {
+        if let State::Steady(serving) = &self.state
+            && serving.worker.instance == from
+            && std::mem::take(&mut self.removing)
+        {
+            let journal = self.edge.journal.get();
+            let own = serving.worker.generation;
+            let generations = journal.generations.iter().copied().filter(|generation| *generation != own).collect();
+            let command = Command::Remove { logs: journal.logs.clone(), generations };
+            self.edge.tell(from, command, vec![]);
+        }
+    }
+
+    /// What is installed and is neither running nor the way back is removed.
+    fn collect_releases(&mut self) {
+        if !self.may_begin() {
+            return;
+        }
+        let committed = self.edge.committed.as_ref().map(|committed| committed.release.clone());
+        let previous = self.edge.releases.previous().map(|record| record.release());
+        for release in self.edge.releases.list().unwrap_or_default().iter().map(Record::release) {
+            if Some(&release) != committed.as_ref()
+                && Some(&release) != previous.as_ref()
+                && let Err(error) = self.edge.releases.remove(&release)
+            {
+                eprintln!("bumplessd: release {release} cannot be removed: {error}; it is tried again");
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Verified(planned, binary) => {
+                let event = self.edge.launch(planned, binary);
+                self.feed_in([event].into());
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------------- the feed
+
+    /// Asks the feed; what is found is decided in [`Self::refreshed`].
+    fn check(&mut self, who: Pending) {
+        self.pending.push(who);
+        let Some(mut feed) = self.feed.take() else { return };
+        let fed = self.fed.clone();
+        tokio::task::spawn_local(async move {
+            let result = feed.refresh(unix_now()).await.map(|_| ()).map_err(|error| error.to_string());
+            let _ = fed.send(Fed::Refreshed(feed, result));
+        });
+    }
+
+    fn fed(&mut self, fed: Fed) {
+        match fed {
+            Fed::Refreshed(feed, result) => {
+                self.feed = Some(feed);
+                self.refreshed(result);
+            }
+            Fed::Progress(acquisition, done, total) => {
+                if acquisition == self.acquisition {
+                    self.progress = Some(Amount { done, total: Some(total) });
+                    self.tell_waiters();
+                }
+            }
+            Fed::Fetched(acquisition, result) if acquisition == self.acquisition => {
+                let event = match result {
+                    Ok(staged) => {
+                        self.staged = Some(staged);
+                        Acquired::Fetched
+                    }
+                    Err(verdict) => Acquired::Failed(verdict),
+                };
+                self.feed_in([Event::Acquired(event)].into());
+            }
+            Fed::Installed(acquisition, result) if acquisition == self.acquisition => {
+                let event = match result {
+                    Ok(()) => Acquired::Installed,
+                    Err(verdict) => Acquired::Failed(verdict),
+                };
+                self.feed_in([Event::Acquired(event)].into());
+            }
+            Fed::Fetched(..) | Fed::Installed(..) => {}
+        }
+    }
+
+    fn refreshed(&mut self, result: Result<(), String>) {
+        let (now, config) = (unix_now(), &self.edge.config.feed);
+        let wait = if result.is_ok() { config.check_every } else { config.retry_after.min(config.check_every) };
+        // Spread over machines that were all started together.
+        let spread = u64::try_from(config.jitter.as_millis()).unwrap_or(u64::MAX).max(1);
+        let jitter = Duration::from_millis(u64::from(self.edge.numbers.highest().instance as u32).wrapping_mul(2_654_435_761) % spread);
+        self.next_check = Instant::now() + wait + if result.is_ok() { jitter } else { Duration::ZERO };
+        let changed = match (&result, &self.feed_state.error) {
+            (Ok(()), Some(_)) => Some(Entry::new(now, Happening::FeedWell)),
+            (Err(why), known) if known.as_ref() != Some(why) => {
+                eprintln!("bumplessd: {why}");
+                Some(Entry { reason: Some(why.clone()), ..Entry::new(now, Happening::FeedFailed) })
+            }
+            (Ok(()), None) | (Err(_), Some(_) | None) => None,
+        };
+        if let Some(entry) = changed {
+            self.ledger.append(&entry);
+        }
+        if result.is_ok() {
+            self.feed_state.checked_at = Some(now);
+        }
+        self.feed_state.error = result.err();
+        for pending in std::mem::take(&mut self.pending) {
+            self.decide(pending);
+        }
+    }
+
+    fn begin_fetch(&mut self) {
+        self.acquisition += 1;
+        let (acquisition, fed) = (self.acquisition, self.fed.clone());
+        let (Some(choice), Some(feed)) = (self.choice.clone(), self.feed.as_ref()) else {
+            let verdict = Verdict::Unknown("the feed is busy".into());
+            let _ = fed.send(Fed::Fetched(acquisition, Err(verdict)));
+            return;
+        };
+        let feed = feed.clone();
+        self.acquiring = Some(tokio::task::spawn_local(async move {
+            let progress = fed.clone();
+            let report = move |done, total| {
+                let _ = progress.send(Fed::Progress(acquisition, done, total));
+            };
+            let result = feed.fetch(&choice, report).await.map_err(|error| of_feed(&error));
+            let _ = fed.send(Fed::Fetched(acquisition, result));
+        }));
+    }
+
+    fn begin_install(&mut self) {
+        let (acquisition, fed) = (self.acquisition, self.fed.clone());
+        let (Some(choice), Some(staged)) = (self.choice.clone(), self.staged.take()) else {
+            let verdict = Verdict::Unknown("nothing was fetched".into());
+            let _ = fed.send(Fed::Installed(acquisition, Err(verdict)));
+            return;
+        };
+        let releases = Rc::clone(&self.edge.releases);
+        self.acquiring = Some(tokio::task::spawn_local(async move {
+            let result = releases.install(staged, &choice).await.map(|_| ()).map_err(|error| of_install(&error));
+            let _ = fed.send(Fed::Installed(acquisition, result));
+        }));
+    }
+
+    // -------------------------------------------------------------------------------------- the end
+
+    fn conclude(&mut self, attempt: &Attempt, verdict: &Verdict, gap_us: Option<u64>) {
+        let now = unix_now();
+        self.acquiring = None;
+        self.staged = None;
+        self.choice = None;
+        self.edge.write_journal(|journal| journal.intent = None);
+        let words = self.last_words.take().map(|(_, words)| words).unwrap_or_default();
+        let rules = &self.edge.config.upgrade;
+        let next = self.ledger.conclude(attempt, verdict, gap_us, words, rules, now);
+        let went_back = self.going_back.take();
+        match next {
+            Next::Nothing => {
+                self.link_releases(attempt);
+                if let (Some(uid), Some(from)) = (went_back, &attempt.from) {
+                    let reason = format!("rolled back by the operator (uid {uid})");
+                    self.ledger.put_in_quarantine(from, reason, String::new(), now);
+                }
+            }
+            Next::Again(wait) => {
+                let due = Instant::now() + wait;
+                self.next_check = self.next_check.min(due);
+            }
+            Next::Quarantine(_) => {}
+        }
+        self.finish_waiters(attempt, verdict, gap_us, went_back.is_some());
+    }
+
+    /// `current` and `previous` are for people and for the way back; `committed` decides.
+    fn link_releases(&mut self, attempt: &Attempt) {
+        let releases = &self.edge.releases;
+        let linked = releases.link_current(&attempt.to).and_then(|()| match &attempt.from {
+            Some(from) if *from != attempt.to => releases.link_previous(from),
+            Some(_) | None => Ok(()),
+        });
+        if let Err(error) = linked {
+            eprintln!("bumplessd: the links current and previous are not up to date: {error}");
+        }
+    }
+
+    /// Whether a release may be begun without an operator, and if not, why and until when.
+    fn automatic(&self) -> Result<(), String> {
+        if let Some(Hold { reason, .. }) = self.ledger.hold() {
+            return Err(format!("held: {reason}"));
+        }
+        match self.edge.config.upgrade.mode {
+            Mode::Auto => Ok(()),
+            Mode::Manual => Err("upgrades wait for `bumpless upgrade` (upgrade.mode = \"manual\")".into()),
+        }
+    }
+
+    fn said(&mut self, from: Instance, said: Said) {
+        self.feed_in([Event::Said(from, said)].into());
+    }
+}
+
+/// A feed that is gone, or wrong, says nothing about the release: it is asked again.
+fn of_feed(error: &FeedError) -> Verdict {
+    match error.trouble() {
+        Trouble::Unreachable | Trouble::Local | Trouble::Refused => Verdict::Unknown(error.to_string()),
+    }
+}
+
+/// A blob that is what was signed and yet no release is the publisher's mistake; our disk is not.
+fn of_install(error: &InstallError) -> Verdict {
+    match error {
+        InstallError::Blob(..) => Verdict::Bad(error.to_string()),
+        InstallError::File { .. } | InstallError::Helper(_) => Verdict::Unknown(error.to_string()),
+    }
+}

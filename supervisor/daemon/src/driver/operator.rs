@@ -1,0 +1,525 @@
+//! What operators ask for, and what they are told.
+
+use std::time::Instant;
+
+use bumpless_control::gap_ms;
+use bumpless_control::history::{Entry, Event as Happening};
+use bumpless_control::reply::{Answer, Checked, Listed, Move, Outcome, Progress};
+use bumpless_control::request::Request;
+use bumpless_control::schema::Schema;
+use bumpless_control::status::{Feed as FeedShown, Held, Next as Coming, Phase, Status, Supervisor};
+use bumpless_shared::release::{Release, Version};
+use bumpless_trust::{Machine, Request as Wanted, Running};
+
+use super::Driver;
+use crate::control_socket::{Asked, Replies};
+use crate::effects::unix_now;
+use crate::records::hold::Hold;
+use crate::releases::Record;
+use crate::status;
+use crate::upgrade::{Ask, Attempt, Event, Moment, State, Verdict};
+
+/// Who waits for the feed's answer.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// The interval.
+    Automatic,
+    /// `bumpless check`.
+    Check(Replies),
+    /// `bumpless upgrade [VERSION]`.
+    Upgrade {
+        version: Option<Version>,
+        wait: bool,
+        uid: u32,
+        replies: Replies,
+    },
+}
+
+/// Who waits for the end of the upgrade under way.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    replies: Replies,
+    /// It asked for a way back, not for an upgrade.
+    back: bool,
+}
+
+impl Driver {
+    pub(super) fn asked(&mut self, asked: Asked) {
+        let Asked { request, uid, replies } = asked;
+        match request {
+            Request::Status => {
+                let status = Box::new(self.status());
+                replies.finish(Outcome::Done { answer: Answer::Status(status) });
+            }
+            Request::History { limit } => match self.ledger.newest(limit as usize) {
+                Ok(entries) => replies.finish(Outcome::Done { answer: Answer::History(entries) }),
+                Err(error) => replies.finish(Outcome::Failed { reason: error.to_string() }),
+            },
+            Request::Versions => {
+                let versions = self.versions();
+                replies.finish(Outcome::Done { answer: Answer::Versions(versions) });
+            }
+            Request::Check => self.check_for(Pending::Check(replies)),
+            Request::Upgrade { version, wait } => self.ask_upgrade(version, wait, uid, replies),
+            Request::Rollback { wait } => self.ask_rollback(wait, uid, replies),
+            Request::Hold { reason } => {
+                let hold = Hold { reason: reason.clone(), at: unix_now(), by: Some(uid) };
+                match self.ledger.set_hold(hold) {
+                    Ok(()) => replies.finish(Outcome::Done { answer: Answer::Held { reason } }),
+                    Err(error) => replies.finish(Outcome::Failed { reason: error.to_string() }),
+                }
+            }
+            Request::Unhold => match self.ledger.clear_hold(uid, unix_now()) {
+                Ok(true) => {
+                    self.next_check = Instant::now();
+                    replies.finish(Outcome::Done { answer: Answer::Unheld });
+                }
+                Ok(false) => replies.finish(Outcome::NothingToDo { reason: "the node is not held".into() }),
+                Err(error) => replies.finish(Outcome::Failed { reason: error.to_string() }),
+            },
+        }
+    }
+
+    fn check_for(&mut self, pending: Pending) {
+        if self.feed.is_none() && self.pending.is_empty() && !self.refreshing() {
+            let why = self.feed_state.error.clone().unwrap_or_else(|| "no feed is configured (feed.urls)".into());
+            self.refuse(pending, why);
+            return;
+        }
+        self.check(pending);
+    }
+
+    /// A feed that is configured and not at home is away with a refresh.
+    fn refreshing(&self) -> bool {
+        self.feed.is_none() && !self.pending.is_empty()
+    }
+
+    fn refuse(&mut self, pending: Pending, reason: String) {
+        match pending {
+            Pending::Automatic => {}
+            Pending::Check(replies) | Pending::Upgrade { replies, .. } => {
+                replies.finish(Outcome::Failed { reason });
+            }
+        }
+    }
+
+    fn ask_upgrade(&mut self, version: Option<Version>, wait: bool, uid: u32, replies: Replies) {
+        if let Some(reason) = self.busy() {
+            return replies.finish(Outcome::Refused { reason });
+        }
+        if let Some(hold) = self.ledger.hold() {
+            let reason = format!("the node is held: {}. `bumpless unhold` frees it", hold.reason);
+            return replies.finish(Outcome::Refused { reason });
+        }
+        self.check_for(Pending::Upgrade { version, wait, uid, replies });
+    }
+
+    /// Why no upgrade can begin now.
+    fn busy(&self) -> Option<String> {
+        if self.may_begin() {
+            return None;
+        }
+        Some(match (status::phase(&self.state), self.state.attempt()) {
+            (Some(phase), Some(attempt)) => {
+                format!("an upgrade to {} is under way ({}); one at a time", attempt.to.version, phase.as_str())
+            }
+            (Some(_) | None, Some(_) | None) => match status::nothing_serves(&self.state) {
+                Some(why) => format!("not now: {why}"),
+                None => "not now: the supervisor is stopping".into(),
+            },
+        })
+    }
+
+    /// The feed has been asked; decides for one who waited for it.
+    pub(super) fn decide(&mut self, pending: Pending) {
+        let (wanted, uid) = match &pending {
+            Pending::Automatic | Pending::Check(_) => (Wanted::Newest, None),
+            Pending::Upgrade { version, uid, .. } => {
+                (version.clone().map_or(Wanted::Newest, Wanted::Version), Some(*uid))
+            }
+        };
+        let found = self.choose(&wanted);
+        match pending {
+            Pending::Automatic => {
+                let Ok(choice) = found else { return };
+                let release = choice.release();
+                if self.automatic().is_err() || !self.may_begin() {
+                    return;
+                }
+                if let Some(due) = self.ledger.next_try(&release.sha256, &self.edge.config.upgrade)
+                    && due > unix_now()
+                {
+                    let wait = std::time::Duration::from_secs(due - unix_now());
+                    self.next_check = self.next_check.min(Instant::now() + wait);
+                    return;
+                }
+                self.begin(choice, None);
+            }
+            Pending::Check(replies) => replies.finish(match (&self.feed_state.error, found) {
+                (Some(error), _) => Outcome::Failed { reason: error.clone() },
+                (None, Ok(choice)) => {
+                    let version = choice.release().version;
+                    let text = match self.automatic() {
+                        Ok(()) => format!("{version} is there and will be installed"),
+                        Err(why) => format!("{version} is there; {why}"),
+                    };
+                    if self.automatic().is_ok() {
+                        self.next_check = Instant::now();
+                    }
+                    Outcome::Done { answer: Answer::Checked(Checked { found: Some(version), text }) }
+                }
+                (None, Err(why)) => Outcome::Done { answer: Answer::Checked(Checked { found: None, text: why }) },
+            }),
+            Pending::Upgrade { wait, replies, .. } => {
+                if let Some(reason) = self.busy() {
+                    return replies.finish(Outcome::Refused { reason });
+                }
+                if let Some(error) = &self.feed_state.error {
+                    return replies.finish(Outcome::Failed { reason: error.clone() });
+                }
+                match found {
+                    Err(why) if wanted == Wanted::Newest || self.runs(&wanted) => {
+                        replies.finish(Outcome::NothingToDo { reason: why });
+                    }
+                    Err(reason) => replies.finish(Outcome::Refused { reason }),
+                    Ok(choice) => {
+                        let started = self.moving(&choice.release());
+                        self.wait_or_answer(replies, wait, started, false);
+                        self.begin(choice, uid);
+                    }
+                }
+            }
+        }
+    }
+
+    fn runs(&self, wanted: &Wanted) -> bool {
+        match (wanted, &self.edge.committed) {
+            (Wanted::Version(version), Some(committed)) => *version == committed.release.version,
+            (Wanted::Version(_), None) | (Wanted::Newest, _) => false,
+        }
+    }
+
+    fn wait_or_answer(&mut self, replies: Replies, wait: bool, started: Move, back: bool) {
+        if wait {
+            self.waiters.push(Waiter { replies, back });
+        } else {
+            replies.finish(Outcome::Done { answer: Answer::Started(started) });
+        }
+    }
+
+    fn moving(&self, to: &Release) -> Move {
+        let from = self.edge.committed.as_ref().map(|committed| committed.release.version.clone());
+        Move { from, to: to.version.clone(), gap_ms: None }
+    }
+
+    fn choose(&self, wanted: &Wanted) -> Result<bumpless_trust::Choice, String> {
+        let Some(feed) = &self.feed else { return Err("the feed is being asked".into()) };
+        let running = self.installed_now();
+        let release = running.as_ref().map(Record::release);
+        let machine = Machine {
+            targets: bumpless_trust::choice::targets(),
+            supervisor: version_numbers(),
+            contract: bumpless_shared::version::SPOKEN,
+            state: running.as_ref().map(|running| running.state.write),
+            id: self.edge.machine_id(),
+        };
+        let running = running.as_ref().zip(release.as_ref());
+        let running = running.map(|(record, release)| Running { release, counter: record.counter });
+        let quarantined = |sha256: &_| self.ledger.quarantined(sha256).map(str::to_owned);
+        feed.choose(&machine, running, wanted, quarantined, unix_now()).map_err(|why| why.to_string())
+    }
+
+    /// The record of what is committed.
+    fn installed_now(&self) -> Option<Record> {
+        let release = &self.edge.committed.as_ref()?.release;
+        match self.edge.releases.find(release) {
+            Ok(record) => record,
+            Err(error) => {
+                eprintln!("bumplessd: the record of {release} cannot be read: {error}");
+                None
+            }
+        }
+    }
+
+    fn begin(&mut self, choice: bumpless_trust::Choice, by: Option<u32>) {
+        let to = choice.release();
+        let installed = matches!(self.edge.releases.find(&to), Ok(Some(_)));
+        let from = self.edge.committed.as_ref().map(|committed| committed.release.clone());
+        self.choice = Some(choice);
+        self.begin_attempt(Attempt { from, to, by }, installed);
+    }
+
+    fn begin_attempt(&mut self, attempt: Attempt, installed: bool) {
+        self.last_words = None;
+        let entry = Entry {
+            actor: attempt.by,
+            from: attempt.from.clone(),
+            to: Some(attempt.to.clone()),
+            ..Entry::new(unix_now(), Happening::UpgradeStarted)
+        };
+        self.ledger.append(&entry);
+        self.feed_in([Event::Asked(Ask::Upgrade { attempt, installed })].into());
+    }
+
+    fn ask_rollback(&mut self, wait: bool, uid: u32, replies: Replies) {
+        if let State::Steady(_) = self.state {
+            return self.go_back(wait, uid, replies);
+        }
+        let phase = status::phase(&self.state);
+        match (phase, self.state.attempt().cloned()) {
+            (Some(Phase::Draining | Phase::RollingBack | Phase::BackingOut), Some(attempt)) => {
+                let reason = format!("the upgrade to {} is ending; ask again when it has ended", attempt.to.version);
+                replies.finish(Outcome::Refused { reason });
+            }
+            (Some(_), Some(attempt)) if attempt.from.is_some() => {
+                let started = Move { from: Some(attempt.to.version.clone()), to: attempt.to.version.clone(), gap_ms: None };
+                let started = Move { to: attempt.from.map_or(started.to.clone(), |from| from.version), ..started };
+                self.wait_or_answer(replies, wait, started, true);
+                self.feed_in([Event::Asked(Ask::Rollback { uid })].into());
+            }
+            (Some(_) | None, Some(_) | None) => {
+                let reason = status::nothing_serves(&self.state).unwrap_or_else(|| "nothing can be taken back now".into());
+                replies.finish(Outcome::Refused { reason });
+            }
+        }
+    }
+
+    /// After the commit a way back is an upgrade to the release before, with everything that belongs to
+    /// one.
+    fn go_back(&mut self, wait: bool, uid: u32, replies: Replies) {
+        let Some(running) = self.edge.committed.as_ref().map(|committed| committed.release.clone()) else {
+            return replies.finish(Outcome::NothingToDo { reason: "nothing runs".into() });
+        };
+        let previous = self.edge.releases.previous();
+        let Some(previous) = previous.filter(|previous| previous.release() != running) else {
+            let reason = format!("{} is the only release that ever ran here", running.version);
+            return replies.finish(Outcome::NothingToDo { reason });
+        };
+        if let Some(reason) = self.forbidden(&previous, &running) {
+            return replies.finish(Outcome::Refused { reason });
+        }
+        self.ledger.lift(&previous.sha256);
+        let attempt = Attempt { from: Some(running), to: previous.release(), by: Some(uid) };
+        let started = self.moving(&previous.release());
+        self.wait_or_answer(replies, wait, started, true);
+        self.going_back = Some(uid);
+        self.begin_attempt(attempt, true);
+    }
+
+    /// Why the release before must not run again.
+    fn forbidden(&self, previous: &Record, running: &Release) -> Option<String> {
+        if let Some(feed) = &self.feed
+            && let Some(why) = feed.trusted().forbids(&previous.sha256, previous.counter)
+        {
+            return Some(format!("{} may not run any more: {why}", previous.release));
+        }
+        let writes = self.installed_now()?.state.write;
+        let reads = previous.state;
+        (writes < reads.read_min || writes > reads.read_max).then(|| {
+            format!(
+                "{} reads state versions {} to {}, {} writes {writes}",
+                previous.release, reads.read_min, reads.read_max, running.version
+            )
+        })
+    }
+
+    /// Tells everybody who waits how far it is.
+    pub(super) fn tell_waiters(&mut self) {
+        let Some(progress) = self.progress_line() else { return };
+        self.waiters.retain(|waiter| !waiter.replies.is_gone());
+        for waiter in &self.waiters {
+            waiter.replies.progress(progress.clone());
+        }
+    }
+
+    fn progress_line(&self) -> Option<Progress> {
+        let (phase, attempt) = (status::phase(&self.state)?, self.state.attempt()?);
+        Some(Progress {
+            phase,
+            from: attempt.from.as_ref().map(|release| release.version.clone()),
+            to: attempt.to.version.clone(),
+            done: self.progress.map(|amount| amount.done),
+            total: self.progress.and_then(|amount| amount.total),
+            deadline: self.deadline(),
+            text: status::text(&self.state),
+        })
+    }
+
+    /// The end of an upgrade, for everybody who waits.
+    pub(super) fn finish_waiters(&mut self, attempt: &Attempt, verdict: &Verdict, gap_us: Option<u64>, went_back: bool) {
+        let (from, to) = (attempt.from.as_ref().map(|release| release.version.clone()), attempt.to.version.clone());
+        let gap_ms = gap_us.map(gap_ms);
+        for Waiter { replies, back } in std::mem::take(&mut self.waiters) {
+            let outcome = match (verdict, back) {
+                (Verdict::Good, _) => {
+                    let moved = Move { from: from.clone(), to: to.clone(), gap_ms };
+                    let answer = if went_back { Answer::WentBack(moved) } else { Answer::Upgraded(moved) };
+                    Outcome::Done { answer }
+                }
+                (Verdict::RolledBack(_), true) => {
+                    let moved = Move { from: Some(to.clone()), to: from.clone().unwrap_or(to.clone()), gap_ms };
+                    Outcome::Done { answer: Answer::WentBack(moved) }
+                }
+                (Verdict::Bad(why) | Verdict::Wrong(why) | Verdict::Unknown(why) | Verdict::RolledBack(why), _) => {
+                    match (&from, gap_us) {
+                        (Some(from), Some(_)) => Outcome::RolledBack {
+                            from: from.clone(),
+                            to: to.clone(),
+                            gap_ms,
+                            reason: why.clone(),
+                        },
+                        (Some(_) | None, Some(_) | None) => Outcome::Failed { reason: why.clone() },
+                    }
+                }
+            };
+            replies.finish(outcome);
+        }
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        let deadline = match &self.state {
+            State::Probation { until, .. } => *until,
+            State::Steady(_) | State::Vacant | State::Stopped => return None,
+            State::Cold { deadline, .. }
+            | State::Fetching { deadline, .. }
+            | State::Installing { deadline, .. }
+            | State::Starting { deadline, .. }
+            | State::Syncing { deadline, .. }
+            | State::Level { deadline, .. }
+            | State::Cutting { deadline, .. }
+            | State::Committing { deadline, .. }
+            | State::Reversing { deadline, .. }
+            | State::RollingBack { deadline, .. }
+            | State::BackingOut { alarm: deadline, .. }
+            | State::Clearing { alarm: deadline, .. }
+            | State::Stopping { deadline, .. } => *deadline,
+        };
+        let Moment(since) = deadline;
+        Some(unix_now() + since.saturating_sub(self.born.elapsed()).as_secs())
+    }
+
+    fn shown(&self, worker: &crate::upgrade::Worker, term: Option<u64>) -> Option<bumpless_control::status::Worker> {
+        let handle = self.edge.handles.get(&worker.instance)?;
+        let interval = self.edge.config.timing().heartbeat_ms;
+        Some(status::shown(worker, term, handle.pid, handle.since, handle.heartbeat.as_ref(), interval))
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let roles = status::roles(&self.state);
+        let config = &self.edge.config;
+        let try_number =
+            self.state.attempt().map_or(1, |attempt| self.ledger.attempt_number(&attempt.to.sha256));
+        let upgrade = status::upgrade(
+            &self.state,
+            self.phase.as_ref().map_or(self.since, |(_, since)| *since),
+            try_number,
+            config.upgrade.attempts,
+            self.progress,
+            self.deadline(),
+        );
+        let in_seconds = self.next_check.saturating_duration_since(Instant::now()).as_secs();
+        let next_check = (self.feed.is_some() && self.may_begin()).then(|| unix_now() + in_seconds);
+        let serving = roles.serving.and_then(|(worker, term)| self.shown(worker, term));
+        let nothing = status::nothing_serves(&self.state);
+        Status {
+            schema: Schema,
+            supervisor: Supervisor {
+                version: env!("CARGO_PKG_VERSION").into(),
+                pid: std::process::id(),
+                since: self.since,
+            },
+            next: self.coming(next_check),
+            you_need_to_do: self.to_do(&nothing),
+            serving,
+            standby: roles.standby.and_then(|worker| self.shown(worker, None)),
+            draining: roles.draining.and_then(|worker| self.shown(worker, None)),
+            upgrade,
+            next_check,
+            held: self.ledger.hold().map(|hold| Held { reason: hold.reason.clone(), at: hold.at, by: hold.by }),
+            quarantined: self.ledger.quarantine(),
+            last: self.ledger.last().cloned(),
+            feed: Some(FeedShown {
+                channel: config.feed.channel.clone(),
+                urls: config.feed.urls.clone(),
+                checked_at: self.feed_state.checked_at,
+                error: self.feed_state.error.clone(),
+            }),
+            alarms: self.ledger.alarms().to_vec(),
+        }
+    }
+
+    /// What comes next without anybody's help.
+    fn coming(&self, next_check: Option<u64>) -> Option<Coming> {
+        if !self.may_begin() {
+            return None;
+        }
+        match self.choose(&Wanted::Newest) {
+            Ok(choice) => {
+                let release = choice.release();
+                let due = self.ledger.next_try(&release.sha256, &self.edge.config.upgrade);
+                let why_not = match self.automatic() {
+                    Err(why) => Some(why),
+                    Ok(()) => due.filter(|due| *due > unix_now()).map(|_| "it failed before and is tried again then".into()),
+                };
+                Some(Coming { what: format!("upgrade to {}", release.version), at: due.or(next_check), why_not })
+            }
+            Err(why) => {
+                let at = next_check?;
+                Some(Coming { what: "ask the feed".into(), at: Some(at), why_not: Some(why) })
+            }
+        }
+    }
+
+    fn to_do(&self, nothing_serves: &Option<String>) -> Option<String> {
+        match (&self.state, nothing_serves) {
+            (State::Cold { step: crate::upgrade::state::Cold::Waiting(_), .. }, Some(_)) => {
+                Some("look at the reason above; once it is mended the node starts by itself. `bumpless history` tells more".into())
+            }
+            (State::Vacant, Some(_)) if self.feed.is_none() && self.pending.is_empty() => {
+                Some("name a feed and its first root in config.toml ([feed] urls, root), then restart the supervisor".into())
+            }
+            (_, Some(_) | None) => None,
+        }
+    }
+
+    /// What the feed has for this machine.
+    fn offered(&self) -> Vec<Release> {
+        let Some(index) = self.feed.as_ref().and_then(|feed| feed.trusted().index()) else { return vec![] };
+        let targets = bumpless_trust::choice::targets();
+        let ours = |entry: &bumpless_trust::document::ReleaseDocument| {
+            let artifact = entry.artifacts.iter().find(|artifact| targets.contains(&artifact.target))?;
+            Some(Release { version: entry.release.clone(), sha256: artifact.raw_sha256 })
+        };
+        index.releases.iter().filter_map(ours).collect()
+    }
+
+    fn versions(&self) -> Vec<Listed> {
+        let serving = self.edge.committed.as_ref().map(|committed| committed.release.clone());
+        let mut listed: Vec<Listed> = vec![];
+        for release in self.edge.releases.list().unwrap_or_default().iter().map(Record::release) {
+            listed.push(Listed {
+                serving: Some(&release) == serving.as_ref(),
+                installed: true,
+                offered: false,
+                why_not: self.ledger.quarantined(&release.sha256).map(|why| format!("quarantined: {why}")),
+                release: release.version,
+                sha256: release.sha256,
+            });
+        }
+        for release in self.offered() {
+            if let Some(known) = listed.iter_mut().find(|known| known.sha256 == release.sha256) {
+                known.offered = true;
+                continue;
+            }
+            let why_not = self.choose(&Wanted::Version(release.version.clone())).err();
+            listed.push(Listed { release: release.version, sha256: release.sha256, serving: false, installed: false, offered: true, why_not });
+        }
+        listed
+    }
+}
+
+/// This supervisor's version, as an index may ask for it.
+fn version_numbers() -> [u32; 3] {
+    let mut parts = env!("CARGO_PKG_VERSION").split('.').map(|part| part.parse().unwrap_or(0));
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
+}

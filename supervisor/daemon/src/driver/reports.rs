@@ -1,0 +1,128 @@
+//! What workers say, taken in: figures for status, then the event for the sequence.
+
+use bumpless_control::history::{Entry, Event as Happening};
+use bumpless_control::gap_ms;
+use bumpless_control::status::Amount;
+use bumpless_shared::control::{Instance, Report, Trouble};
+
+use super::Driver;
+use crate::effects::unix_now;
+use crate::effects::worker::News;
+use crate::records::numbers::Highest;
+use crate::upgrade::{Event, Said, State};
+
+impl Driver {
+    pub(super) fn news(&mut self, news: News) {
+        match news {
+            News::Greeted(from, _) => self.said(from, Said::Greeting),
+            News::NotGreeted(from, why) => self.said(from, Said::NoCommonVersion(why)),
+            News::Report(from, report) => self.report(from, report),
+            News::Closed(from, why) => {
+                eprintln!("bumplessd: worker {from}: {why}");
+                self.feed_in([Event::Closed(from)].into());
+            }
+            News::Ended(from, how) => {
+                let ours = self.edge.handles.get(&from).map(|handle| handle.worker.clone());
+                if let Some(words) = self.edge.bury(from) {
+                    self.last_words = Some((from, words));
+                }
+                if let Some(worker) = ours {
+                    let reason = format!("worker {from} {how}");
+                    let entry = Entry { to: Some(worker.release), reason: Some(reason), ..Entry::new(unix_now(), Happening::WorkerDied) };
+                    self.ledger.append(&entry);
+                }
+                self.feed_in([Event::Ended(from, how)].into());
+            }
+        }
+    }
+
+    fn report(&mut self, from: Instance, report: Report) {
+        let said = match report {
+            Report::Identity(_) => return,
+            Report::Ready { term, replayed, logs, generations, damage, .. } => {
+                let generation = generations.into_iter().max().unwrap_or(0);
+                let highest = Highest { term, generation, ..Highest::default() };
+                if let Err(error) = self.edge.numbers.raise(highest) {
+                    self.ledger.alarm(error.to_string(), unix_now());
+                }
+                if let Some(damage) = damage {
+                    let text = format!("a logbook is damaged: {damage}. What could be read was applied; nothing was removed");
+                    self.ledger.alarm(text, unix_now());
+                } else if let State::Cold { .. } = self.state {
+                    // All of them were replayed and what they say is durable.
+                    self.edge.write_journal(|journal| journal.discard(logs, vec![]));
+                }
+                if replayed > 0 {
+                    eprintln!("bumplessd: worker {from} replayed {replayed} records from logbooks");
+                }
+                Said::Ready(term)
+            }
+            Report::Going { .. } => Said::Going,
+            Report::Syncing { done, total, lag } => {
+                self.progress = Some(Amount { done, total: Some(total) });
+                self.tell_waiters();
+                Said::Left(total.saturating_sub(done).saturating_add(lag))
+            }
+            Report::Level { .. } => Said::Level,
+            Report::Prepared { term } => Said::Prepared(term),
+            Report::StateHash { id, hash, .. } => Said::Hash(id, hash),
+            Report::Yielded { term, .. } => Said::Yielded(term),
+            Report::Took { term } => {
+                let attempt = self.state.attempt();
+                let entry = Entry {
+                    from: attempt.and_then(|attempt| attempt.from.clone()),
+                    to: attempt.map(|attempt| attempt.to.clone()),
+                    reason: Some(format!("worker {from} took over, term {term}")),
+                    ..Entry::new(unix_now(), Happening::Cut)
+                };
+                self.ledger.append(&entry);
+                Said::Took(term)
+            }
+            Report::Resigned { gap_us, .. } => Said::Resigned(gap_us),
+            Report::Resumed { term, gap_us, .. } => {
+                eprintln!("bumplessd: worker {from} resumed in {} ms, term {term}", gap_ms(gap_us));
+                Said::Resumed(term, gap_us)
+            }
+            Report::Retired { term } => Said::Retired(term),
+            Report::Persisted { .. } => {
+                self.persisted(from);
+                Said::Persisted
+            }
+            Report::Committed { term } => Said::Sealed(term),
+            Report::Drained { moved, cut_off } => {
+                eprintln!("bumplessd: worker {from} drained: {moved} connections moved, {cut_off} closed at the deadline");
+                Said::Drained
+            }
+            Report::Removed { logs, generations } => {
+                self.edge.write_journal(|journal| journal.removed(&logs, &generations));
+                return;
+            }
+            Report::Heartbeat(beat) => {
+                if let Some(handle) = self.edge.handles.get_mut(&from) {
+                    handle.heartbeat = Some((beat.clone(), unix_now()));
+                    if let Err(error) = handle.output.trim() {
+                        eprintln!("bumplessd: the output of worker {from} cannot be shortened: {error}");
+                    }
+                }
+                Said::Heartbeat(beat)
+            }
+            Report::Suspect { kind, reason } => Said::Suspects(kind, reason),
+            Report::Trouble { kind, text } => {
+                match kind {
+                    Trouble::CannotStart | Trouble::SyncFailed | Trouble::LogbookDropped => {
+                        eprintln!("bumplessd: worker {from}: {text}");
+                    }
+                    Trouble::Poisoned | Trouble::RecordRefused | Trouble::Damage | Trouble::Housekeeping => {
+                        self.ledger.alarm(text.clone(), unix_now());
+                    }
+                }
+                Said::Trouble(kind, text)
+            }
+            Report::Refused { order, reason } => {
+                eprintln!("bumplessd: worker {from} refused {order}: {reason}");
+                Said::Refused(order, reason)
+            }
+        };
+        self.said(from, said);
+    }
+}

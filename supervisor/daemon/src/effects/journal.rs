@@ -1,0 +1,62 @@
+//! The journal: what the supervisor is in the middle of. It decides what is attempted next, never who
+//! holds; and a generation or logbook that it does not name is never removed.
+
+use bincode::{Decode, Encode};
+use bumpless_shared::control::{Generation, Term};
+
+use crate::upgrade::recovery::Intent;
+
+/// The record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Journal {
+    /// The upgrade under way, from before its process exists until it is concluded.
+    pub intent: Option<Intent>,
+    /// Logbooks that nobody needs once the holder's database is durable.
+    pub logs: Vec<Term>,
+    /// Generations that nobody needs then.
+    pub generations: Vec<Generation>,
+}
+
+impl Journal {
+    /// Whether something waits to be removed.
+    pub fn owes_removal(&self) -> bool {
+        !self.logs.is_empty() || !self.generations.is_empty()
+    }
+
+    /// Names what lies on disk for nobody.
+    pub fn discard(&mut self, logs: Vec<Term>, generations: Vec<Generation>) {
+        for log in logs {
+            if !self.logs.contains(&log) {
+                self.logs.push(log);
+            }
+        }
+        for generation in generations {
+            if !self.generations.contains(&generation) {
+                self.generations.push(generation);
+            }
+        }
+    }
+
+    /// Forgets what has been removed.
+    pub fn removed(&mut self, logs: &[Term], generations: &[Generation]) {
+        self.logs.retain(|log| !logs.contains(log));
+        self.generations.retain(|generation| !generations.contains(generation));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owed_stays_owed_until_it_was_removed_and_is_named_once() {
+        let mut journal = Journal::default();
+        journal.discard(vec![1, 2], vec![7]);
+        journal.discard(vec![2], vec![7, 8]);
+        assert_eq!((journal.logs.as_slice(), journal.generations.as_slice()), (&[1, 2][..], &[7, 8][..]));
+        journal.removed(&[1, 2], &[7]);
+        assert!(journal.owes_removal());
+        journal.removed(&[], &[8]);
+        assert!(!journal.owes_removal());
+    }
+}

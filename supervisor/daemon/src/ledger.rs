@@ -1,0 +1,257 @@
+//! What the supervisor remembers for people and for its next decision: history, failed tries,
+//! quarantine, hold, alarms. None of it can stop a kill or a resume: a record that cannot be written
+//! holds in memory and is written later.
+
+use bumpless_control::history::{Entry, Event as Happening};
+use bumpless_control::status::{self, Alarm, Ending, Last};
+use bumpless_control::{Unix, gap_ms};
+use bumpless_shared::digest::Digest;
+use bumpless_shared::release::Release;
+
+use crate::config;
+use crate::records::attempts::Attempts;
+use crate::records::file::RecordError;
+use crate::records::history::History;
+use crate::records::hold::{Hold, HoldFile};
+use crate::records::paths::Paths;
+use crate::records::quarantine::{Quarantine, Quarantined};
+use crate::upgrade::retry::{self, Next};
+use crate::upgrade::{Attempt, Verdict};
+
+/// Most alarms that status shows.
+const ALARMS: usize = 8;
+
+/// How far back the last upgrade is looked for when a supervisor starts.
+const LOOK_BACK: usize = 1000;
+
+/// All of it.
+#[derive(Debug)]
+pub struct Ledger {
+    history: History,
+    attempts: Attempts,
+    quarantine: Quarantine,
+    hold: HoldFile,
+    alarms: Vec<Alarm>,
+    last: Option<Last>,
+}
+
+impl Ledger {
+    /// Opens the records; damaged ones are set aside, with an alarm.
+    pub fn open(paths: &Paths, now: Unix) -> Ledger {
+        let history = History::open(paths);
+        let (attempts, one) = Attempts::open(paths);
+        let (quarantine, two) = Quarantine::open(paths);
+        let (hold, three) = HoldFile::open(paths);
+        let last = history.newest(LOOK_BACK).unwrap_or_default().iter().rev().find_map(last_of);
+        let mut ledger = Ledger { history, attempts, quarantine, hold, alarms: vec![], last };
+        for damage in [one, two, three].into_iter().flatten() {
+            ledger.alarm(damage.to_string(), now);
+        }
+        ledger
+    }
+
+    /// One thing happened.
+    pub fn append(&mut self, entry: &Entry) {
+        if let Err(error) = self.history.append(entry) {
+            eprintln!("bumplessd: {error}");
+        }
+    }
+
+    /// Something that an operator should see.
+    pub fn alarm(&mut self, text: String, now: Unix) {
+        eprintln!("bumplessd: {text}");
+        self.append(&Entry { reason: Some(text.clone()), ..Entry::new(now, Happening::Alarm) });
+        match self.alarms.iter_mut().find(|alarm| alarm.text == text) {
+            Some(known) => known.at = now,
+            None => {
+                if self.alarms.len() == ALARMS {
+                    self.alarms.remove(0);
+                }
+                self.alarms.push(Alarm { at: now, text });
+            }
+        }
+    }
+
+    /// Recent alarms, oldest first.
+    pub fn alarms(&self) -> &[Alarm] {
+        &self.alarms
+    }
+
+    /// Alarms are about the present: what was said before an upgrade that went well is history.
+    pub fn all_well(&mut self) {
+        self.alarms.clear();
+    }
+
+    /// How the last upgrade ended.
+    pub fn last(&self) -> Option<&Last> {
+        self.last.as_ref()
+    }
+
+    /// Newest entries, oldest first.
+    ///
+    /// # Errors
+    /// Those of reading the file.
+    pub fn newest(&self, count: usize) -> Result<Vec<Entry>, RecordError> {
+        self.history.newest(count)
+    }
+
+    /// Why the node is pinned, if it is.
+    pub fn hold(&self) -> Option<&Hold> {
+        self.hold.get()
+    }
+
+    /// Pins the node.
+    ///
+    /// # Errors
+    /// Not written; it holds in memory until the supervisor ends.
+    pub fn set_hold(&mut self, hold: Hold) -> Result<(), RecordError> {
+        let (at, by, reason) = (hold.at, hold.by, hold.reason.clone());
+        let written = self.hold.set(hold);
+        self.append(&Entry { actor: by, reason: Some(reason), ..Entry::new(at, Happening::Held) });
+        written
+    }
+
+    /// Frees the node; `false` if it was not pinned.
+    ///
+    /// # Errors
+    /// Not written; it is free until the supervisor ends.
+    pub fn clear_hold(&mut self, by: u32, now: Unix) -> Result<bool, RecordError> {
+        let cleared = self.hold.clear()?;
+        if cleared {
+            self.append(&Entry { actor: Some(by), ..Entry::new(now, Happening::Unheld) });
+        }
+        Ok(cleared)
+    }
+
+    /// Why this release is never started again, if so.
+    pub fn quarantined(&self, sha256: &Digest) -> Option<&str> {
+        self.quarantine.find(sha256).map(|entry| entry.reason.as_str())
+    }
+
+    /// All of them, for status.
+    pub fn quarantine(&self) -> Vec<status::Quarantined> {
+        let shown = |entry: &Quarantined| status::Quarantined {
+            release: entry.release.version.clone(),
+            sha256: entry.release.sha256,
+            reason: entry.reason.clone(),
+            at: entry.at,
+            output: entry.output.clone(),
+        };
+        self.quarantine.all().iter().map(shown).collect()
+    }
+
+    /// An operator sent it back, or it failed for good.
+    pub fn put_in_quarantine(&mut self, release: &Release, reason: String, output: String, now: Unix) {
+        let entry = Entry { to: Some(release.clone()), reason: Some(reason.clone()), ..Entry::new(now, Happening::Quarantined) };
+        self.append(&entry);
+        let entry = Quarantined { release: release.clone(), reason, at: now, output };
+        if let Err(error) = self.quarantine.add(entry) {
+            eprintln!("bumplessd: {error}. It holds in memory and is written again");
+        }
+    }
+
+    /// When the next automatic try of this release is due, if it failed before.
+    pub fn next_try(&self, sha256: &Digest, rules: &config::Upgrade) -> Option<Unix> {
+        self.attempts.next_at(sha256, &rules.retry_after)
+    }
+
+    /// Which try of this release the next one is, from 1.
+    pub fn attempt_number(&self, sha256: &Digest) -> u32 {
+        u32::try_from(self.attempts.tries(sha256).bad.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// An upgrade has ended: writes it down and says what follows for its release.
+    pub fn conclude(
+        &mut self,
+        attempt: &Attempt,
+        verdict: &Verdict,
+        gap_us: Option<u64>,
+        output: String,
+        rules: &config::Upgrade,
+        now: Unix,
+    ) -> Next {
+        let sha256 = attempt.to.sha256;
+        let noted = match verdict {
+            Verdict::Good => self.attempts.forget(&sha256),
+            Verdict::Bad(_) | Verdict::Wrong(_) => self.attempts.failed(&sha256, now),
+            Verdict::Unknown(_) => self.attempts.undecided(&sha256, now),
+            Verdict::RolledBack(_) => Ok(()),
+        };
+        if let Err(error) = noted {
+            eprintln!("bumplessd: {error}");
+        }
+        let event = match (verdict, gap_us) {
+            (Verdict::Good, _) => Happening::Committed,
+            (Verdict::RolledBack(_), _) => Happening::RolledBack,
+            (Verdict::Bad(_) | Verdict::Wrong(_) | Verdict::Unknown(_), Some(_)) => Happening::RolledBack,
+            (Verdict::Bad(_) | Verdict::Wrong(_), None) => Happening::Failed,
+            (Verdict::Unknown(_), None) => Happening::Undecided,
+        };
+        let reason = match verdict {
+            Verdict::Good => None,
+            Verdict::Bad(why) | Verdict::Wrong(why) | Verdict::Unknown(why) | Verdict::RolledBack(why) => Some(why.clone()),
+        };
+        let entry = Entry {
+            actor: attempt.by,
+            from: attempt.from.clone(),
+            to: Some(attempt.to.clone()),
+            reason,
+            gap_ms: gap_us.map(gap_ms),
+            ..Entry::new(now, event)
+        };
+        self.append(&entry);
+        self.last = last_of(&entry);
+        let tries = self.attempts.tries(&sha256);
+        let count = |times: &[Unix]| u32::try_from(times.len()).unwrap_or(u32::MAX);
+        let next =
+            retry::next(verdict, count(&tries.bad), count(&tries.undecided), rules.attempts, &rules.retry_after);
+        if let Next::Quarantine(reason) = &next {
+            self.put_in_quarantine(&attempt.to, reason.clone(), output, now);
+        }
+        if *verdict == Verdict::Good {
+            self.all_well();
+        }
+        next
+    }
+
+    /// Writes again what could not be written.
+    pub fn retry(&mut self) {
+        let failed = [
+            self.attempts.is_written().then_some(()).map_or_else(|| self.attempts.retry(), Ok),
+            self.quarantine.is_written().then_some(()).map_or_else(|| self.quarantine.retry(), Ok),
+            self.hold.is_written().then_some(()).map_or_else(|| self.hold.retry(), Ok),
+        ];
+        for error in failed.into_iter().filter_map(Result::err) {
+            eprintln!("bumplessd: {error}");
+        }
+    }
+
+    /// Lifts a quarantine at an operator's word.
+    pub fn lift(&mut self, sha256: &Digest) {
+        if let Err(error) = self.quarantine.lift(sha256) {
+            eprintln!("bumplessd: {error}");
+        }
+    }
+}
+
+fn last_of(entry: &Entry) -> Option<Last> {
+    let result = match entry.event {
+        Happening::Committed => Ending::Committed,
+        Happening::RolledBack => Ending::RolledBack,
+        Happening::Failed => Ending::Failed,
+        Happening::Undecided => Ending::Undecided,
+        Happening::SupervisorStarted | Happening::SupervisorStopped | Happening::WorkerStarted => return None,
+        Happening::WorkerDied | Happening::WorkerTakenBack | Happening::Installed => return None,
+        Happening::UpgradeStarted | Happening::Cut | Happening::Quarantined | Happening::Held => return None,
+        Happening::Unheld | Happening::FeedFailed | Happening::FeedWell | Happening::Alarm => return None,
+        Happening::Other(_) => return None,
+    };
+    Some(Last {
+        result,
+        from: entry.from.as_ref().map(|release| release.version.clone()),
+        to: entry.to.as_ref()?.version.clone(),
+        at: entry.at,
+        gap_ms: entry.gap_ms,
+        reason: entry.reason.clone(),
+    })
+}

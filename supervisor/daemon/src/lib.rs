@@ -1,0 +1,36 @@
+//! The supervisor: finds, verifies, installs, starts, watches and decides. It never reads traffic.
+//!
+//! ```text
+//!   operators ── control socket ─┐                       ┌─ upgrade/   the sequence: pure
+//!   workers ──── channels ───────┼──▶ driver ── events ──┤
+//!   fetcher ──── feed/ ──────────┘       ▲               └─▶ effects ──▶ effects/   processes, sockets,
+//!                                        └──── outcomes ◀──────────────           records
+//! ```
+//!
+//! - [`upgrade`]: the upgrade sequence and the recovery of a restarted supervisor, as pure functions.
+//! - [`driver`]: waits, steps, performs. [`effects`]: the edge that acts.
+//! - [`start`]: from a configuration file to a running driver, taking living workers back.
+//! - [`feed`], [`releases`]: from a feed to a verified, installed release; `bumpless_trust` decides.
+//! - [`records`]: what is durable. [`ledger`]: what is remembered for people.
+//! - [`sockets`]: the groups of UDP sockets that workers share. [`launch`], [`alive`]: processes.
+//! - [`control_socket`], [`status`]: the operator's side.
+//!
+//! A restart of the supervisor ends no worker: they serve on, come back by a named socket and hand the
+//! UDP sockets back.
+
+pub mod alive;
+pub mod config;
+pub mod control_socket;
+pub mod driver;
+pub mod effects;
+pub mod feed;
+pub mod launch;
+pub mod ledger;
+pub mod records;
+pub mod releases;
+pub mod sockets;
+pub mod start;
+pub mod status;
+pub mod upgrade;
+
+pub use start::run;

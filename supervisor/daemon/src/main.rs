@@ -1,0 +1,4 @@
+//! `bumplessd`.
+fn main() -> std::process::ExitCode {
+    bumplessd::run()
+}

@@ -1,0 +1,49 @@
+//! The upgrade sequence: one pure function, `(state, event, now) → (state, effects)`, in [`step`].
+//!
+//! ```text
+//!  Steady ─ release chosen ─▶ Fetching ▶ Installing ▶ Starting ▶ Syncing ▶ Level
+//!     ▲                          │            │           │         │        │ hashes equal, terms reserved
+//!     │                          ▼            ▼           ▼         ▼        ▼
+//!     │◀───────────────────── BackingOut: kill -9 the new one;  ◀──────── Cutting
+//!     │                       the old one never noticed                      │ Took
+//!     │                                                                      ▼
+//!     │◀── Committing: hash, persist, retire, record, seal, drain ◀─────  Probation
+//!     │                                                                      │ anything bad
+//!     │◀── RollingBack: kill -9 the new one, the old one resumes ◀───────────┤
+//!     └◀── Reversing: the operator's way back, a cut the other way round ◀───┘
+//! ```
+//!
+//! The good path runs along the top. Each way down is one of four:
+//!
+//! - **Before the cut** the new worker is killed; once its death is certain the old one forgets it.
+//! - **From the order to cut until the commit point** the new worker is killed; once its death is
+//!   certain the old one reads its logbook to the end and resumes under a term reserved for it.
+//! - **The old worker dies before `Took`**: nobody knows who holds; the new one is killed too, and the
+//!   committed pair starts cold ([`State::Clearing`], [`State::Cold`]).
+//! - **The old worker dies after `Took`**: the new one goes on alone and is judged on its own figures;
+//!   the way back is now a cold start of the committed pair with its logbooks.
+//!
+//! The commit point is the durable `committed` record. Once its replacement has begun the only way is
+//! forward: until it is durable nothing is sealed, and if the new worker dies meanwhile the record is
+//! made durable first and the new pair started cold from it.
+//!
+//! Nothing here reads a clock, a file or a socket. Deadlines are moments that come back with
+//! [`Event::Tick`]; the one wait without a bound is that for the confirmed death of a killed process,
+//! and it raises an alarm.
+
+pub mod effect;
+pub mod event;
+pub mod judge;
+pub mod recovery;
+pub mod retry;
+pub mod rules;
+pub mod state;
+mod step;
+
+#[cfg(test)]
+mod tests;
+
+pub use effect::{Effect, RecordTerm};
+pub use event::{Acquired, Ask, Event, Launched, Said, Stored};
+pub use rules::Rules;
+pub use state::{Attempt, Moment, State, Terms, Verdict, Worker};

@@ -1,0 +1,232 @@
+//! A supervisor that has just started, and the workers that the one before it left behind.
+//!
+//! Every instance has been heard or fenced before this is asked: what is in [`Found::alive`] lives and
+//! said what it does; nobody else lives. The living decide, the journal only says what was attempted:
+//!
+//! - **A holder stays the holder.** On the committed generation it serves on: beside a worker that
+//!   yielded to it a commit is carried to its end, otherwise the attempt is over. On another
+//!   generation it is on probation, and is judged on.
+//! - **Nobody holds**: every worker that is not on the committed generation is killed and confirmed;
+//!   then a frozen one on it resumes.
+//! - **Nobody is left**: the committed pair starts cold.
+//!
+//! The generation in `committed` is never corrected to a survivor's; it changes by a commit alone.
+
+use bincode::{Decode, Encode};
+use bumpless_shared::control::{Command, Generation, Role, Term};
+use bumpless_shared::release::Release;
+
+use super::effect::Effect;
+use super::judge::{Baseline, Judge};
+use super::rules::Rules;
+use super::state::{After, Attempt, Back, Moment, Old, Pair, Serving, State, Terms, Verdict, Worker};
+use super::step::{clear, seal, start_cold};
+
+/// A living worker, as it told us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survivor {
+    /// Which.
+    pub worker: Worker,
+    /// What it does.
+    pub role: Role,
+}
+
+/// What the journal says was attempted.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Intent {
+    /// The upgrade.
+    pub attempt: Attempt,
+    /// The candidate's.
+    pub generation: Generation,
+    /// That of the worker that held when it began.
+    pub old_generation: Generation,
+    /// If a cut was prepared.
+    pub terms: Option<Terms>,
+}
+
+/// All that a start knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The committed pair.
+    pub committed: Option<(Release, Generation)>,
+    /// From the journal.
+    pub intent: Option<Intent>,
+    /// Who lives.
+    pub alive: Vec<Survivor>,
+}
+
+/// Where to go on, and what to do first.
+pub fn recover(found: Found, now: Moment, rules: &Rules) -> (State, Vec<Effect>) {
+    let Found { committed, intent, mut alive } = found;
+    let Some((release, generation)) = committed else {
+        return nothing_committed(intent, alive);
+    };
+    let mut effects = Vec::new();
+    // Two holders cannot be; should the impossible happen, the higher term is the true one.
+    alive.sort_by_key(|survivor| std::cmp::Reverse(held(survivor.role)));
+    let holder = alive.first().filter(|survivor| held(survivor.role).is_some()).cloned();
+    let Some(Survivor { worker, role: Role::Holding { term } }) = holder else {
+        return nobody_holds(release, generation, intent, alive, now, rules);
+    };
+    let mut others: Vec<Survivor> = alive.into_iter().skip(1).collect();
+    effects.push(Effect::Tell(worker.instance, Command::Go { term }));
+    let why = "the supervisor was replaced in the middle of it";
+    let attempt = intent.as_ref().map(|intent| intent.attempt.clone());
+    let terms = intent.as_ref().and_then(|intent| intent.terms).filter(|terms| terms.take == term);
+    let old = others.iter().position(|other| yielded_to(other.role, term)).map(|index| others.swap_remove(index));
+    for other in &others {
+        effects.push(Effect::Alarm(format!("worker {} has no place any more and is killed", other.worker.instance)));
+        effects.push(Effect::Kill(other.worker.instance));
+    }
+    if worker.generation == generation {
+        if old.is_some() || terms.is_some() {
+            let attempt = attempt.unwrap_or(Attempt { from: None, to: release.clone(), by: None });
+            let terms = terms.unwrap_or(Terms { held: term, take: term, resume: term });
+            let old = old_of(old, &worker, term, &intent, now, &mut effects);
+            let (state, more) = seal(old, worker, attempt, terms, None, now, rules);
+            effects.extend(more);
+            return (state, effects);
+        }
+        if let Some(Intent { attempt, generation: candidate, terms, .. }) = intent {
+            effects.push(Effect::Tell(worker.instance, Command::PeerGone { tag: worker.tag % 3 + 1 }));
+            let logs = terms.map_or(vec![], |terms| vec![terms.held, terms.take]);
+            let generations = (candidate != generation).then_some(candidate).into_iter().collect();
+            effects.push(Effect::Discard { logs, generations });
+            effects.push(Effect::Conclude { attempt, verdict: Verdict::Unknown(why.into()), gap_us: None });
+        }
+        return (State::Steady(Serving::new(worker, term, now)), effects);
+    }
+    let attempt = attempt.unwrap_or(Attempt { from: Some(release.clone()), to: worker.release.clone(), by: None });
+    let Some(terms) = terms else {
+        // Nothing says under which term the old one may resume: the committed pair and the logbooks do.
+        effects.push(Effect::Kill(worker.instance));
+        effects.push(Effect::Conclude { attempt, verdict: Verdict::Unknown(why.into()), gap_us: None });
+        let mut dying = vec![worker];
+        if let Some(old) = old {
+            effects.push(Effect::Kill(old.worker.instance));
+            dying.push(old.worker);
+        }
+        return clear(dying, After::Cold(release, generation), effects, now, rules);
+    };
+    let old = match old {
+        Some(Survivor { worker: old, .. }) => {
+            effects.push(Effect::Tell(old.instance, Command::Go { term }));
+            Old::Warm(old, now)
+        }
+        None => {
+            let tag = worker.tag % 3 + 1;
+            effects.push(Effect::Tell(worker.instance, Command::PeerGone { tag }));
+            Old::Gone(Worker { instance: 0, generation, release, tag })
+        }
+    };
+    let judge = Judge::new(Baseline::default(), now);
+    let until = now + rules.probation;
+    (State::Probation { old, new: worker, attempt, terms, gap_us: None, judge, until }, effects)
+}
+
+fn held(role: Role) -> Option<u64> {
+    match role {
+        Role::Holding { term } => Some(term),
+        Role::Frozen { .. } | Role::Retired { .. } | Role::Draining => None,
+    }
+}
+
+/// Whether this worker yielded to the one that holds this term.
+fn yielded_to(role: Role, holders: u64) -> bool {
+    match role {
+        Role::Frozen { term, .. } | Role::Retired { term } => term == holders,
+        Role::Draining => true,
+        Role::Holding { .. } => false,
+    }
+}
+
+fn old_of(
+    old: Option<Survivor>,
+    holder: &Worker,
+    term: Term,
+    intent: &Option<Intent>,
+    now: Moment,
+    effects: &mut Vec<Effect>,
+) -> Old {
+    match old {
+        Some(Survivor { worker, .. }) => {
+            effects.push(Effect::Tell(worker.instance, Command::Go { term }));
+            Old::Warm(worker, now)
+        }
+        None => Old::Gone(Worker {
+            instance: 0,
+            generation: intent.as_ref().map_or(0, |intent| intent.old_generation),
+            release: holder.release.clone(),
+            tag: holder.tag % 3 + 1,
+        }),
+    }
+}
+
+fn nothing_committed(intent: Option<Intent>, alive: Vec<Survivor>) -> (State, Vec<Effect>) {
+    let mut effects: Vec<Effect> = alive.iter().map(|survivor| Effect::Kill(survivor.worker.instance)).collect();
+    if let Some(Intent { attempt, generation, .. }) = intent {
+        effects.push(Effect::Discard { logs: vec![], generations: vec![generation] });
+        let verdict = Verdict::Unknown("the supervisor was replaced during the first start".into());
+        effects.push(Effect::Conclude { attempt, verdict, gap_us: None });
+    }
+    (State::Vacant, effects)
+}
+
+fn nobody_holds(
+    release: Release,
+    generation: Generation,
+    intent: Option<Intent>,
+    alive: Vec<Survivor>,
+    now: Moment,
+    rules: &Rules,
+) -> (State, Vec<Effect>) {
+    let why = "the supervisor was replaced, and the new worker with it";
+    let verdict = Verdict::Unknown(why.into());
+    let (attempt, candidate, terms) = match intent {
+        Some(Intent { attempt, generation, terms, .. }) => (Some(attempt), Some(generation), terms),
+        None => (None, None, None),
+    };
+    let resumable = alive.iter().find(|survivor| {
+        survivor.worker.generation == generation
+            && match survivor.role {
+                Role::Frozen { resume, .. } => resume != 0,
+                Role::Retired { .. } => true,
+                Role::Holding { .. } | Role::Draining => false,
+            }
+    });
+    let old = resumable.map(|survivor| survivor.worker.clone());
+    let mut dying: Vec<Worker> = alive.into_iter().map(|survivor| survivor.worker).collect();
+    let mut effects: Vec<Effect> = vec![];
+    if let (Some(old), Some(attempt), Some(terms), Some(candidate)) = (old, attempt.clone(), terms, candidate) {
+        dying.retain(|worker| worker.instance != old.instance);
+        effects.push(Effect::Tell(old.instance, Command::Go { term: terms.resume }));
+        effects.extend(dying.iter().map(|worker| Effect::Kill(worker.instance)));
+        let (new, step) = match dying.pop() {
+            Some(new) => (new, Back::Killing),
+            None => {
+                let new =
+                    Worker { instance: 0, generation: candidate, release: attempt.to.clone(), tag: old.tag % 3 + 1 };
+                effects.push(Effect::Tell(old.instance, Command::Resume { term: terms.resume }));
+                effects.push(Effect::Tell(old.instance, Command::PeerGone { tag: new.tag }));
+                (new, Back::Resuming)
+            }
+        };
+        let deadline = now + rules.resume;
+        let state = State::RollingBack { old, new, attempt, terms, step, verdict, gap_us: None, deadline };
+        return (state, effects);
+    }
+    effects.extend(dying.iter().map(|worker| Effect::Kill(worker.instance)));
+    if let Some(candidate) = candidate.filter(|candidate| *candidate != generation) {
+        let logs = terms.map_or(vec![], |terms| vec![terms.held, terms.take]);
+        effects.push(Effect::Discard { logs, generations: vec![candidate] });
+    }
+    if let Some(attempt) = attempt {
+        effects.push(Effect::Conclude { attempt, verdict, gap_us: None });
+    }
+    if dying.is_empty() {
+        let (state, more) = start_cold(Pair::Committed(release, generation), 0, now, rules);
+        effects.extend(more);
+        return (state, effects);
+    }
+    clear(dying, After::Cold(release, generation), effects, now, rules)
+}

@@ -1,0 +1,54 @@
+//! The sequence's settings: every deadline and limit, all of them from the configuration.
+
+use std::time::Duration;
+
+use super::judge::Limits;
+
+/// How long each step may take, and what probation allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Fetching one release.
+    pub fetch: Duration,
+    /// Unpacking, hashing and installing it.
+    pub install: Duration,
+    /// From the start of a process to `Ready`, and from `Go` to `Going`.
+    pub start: Duration,
+    /// Syncing without progress.
+    pub stall: Duration,
+    /// From level to the order to cut, both included: hashing and preparing.
+    pub level: Duration,
+    /// How long the holder waits for a moment without requests.
+    pub window: Duration,
+    /// From the end of that window to `Took`.
+    pub cut: Duration,
+    /// Probation.
+    pub probation: Duration,
+    /// One step of a commit or of a way back that makes a database durable.
+    pub persist: Duration,
+    /// The old worker's answer to `Retire`, and its getting ready for a reverse cut.
+    pub retire: Duration,
+    /// From the order to resume to `Resumed`: a logbook is read to its end.
+    pub resume: Duration,
+    /// Draining.
+    pub drain: Duration,
+    /// Over which GOAWAYs are spread.
+    pub stagger: Duration,
+    /// After which an unconfirmed death raises an alarm, and then again.
+    pub kill_alarm: Duration,
+    /// A real stop, all of it.
+    pub stop: Duration,
+    /// Disk reserved for the logbook of T+1, bytes.
+    pub reserve: u64,
+    /// What probation allows.
+    pub limits: Limits,
+}
+
+impl Rules {
+    /// How long to wait after the given number of failed cold starts in a row.
+    pub fn restart_after(&self, tries: u32) -> Duration {
+        match tries {
+            0 => Duration::ZERO,
+            n => Duration::from_secs(1 << (n - 1).min(6)),
+        }
+    }
+}

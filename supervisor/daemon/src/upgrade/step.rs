@@ -1,0 +1,1492 @@
+//! `(state, event, now) → (state, effects)`: the whole upgrade, in the order in which it happens.
+//!
+//! What can happen in every state to the worker that serves alone (a heartbeat, its death, its
+//! silence) is decided first, in one place; then each state has a function of its own, in which every
+//! kind of event is written out. What a worker says out of turn changes nothing.
+
+use bumpless_shared::control::{Command, Instance, Origin, Suspicion, Tag, Trouble};
+
+use super::effect::{Effect, RecordTerm};
+use super::event::{Acquired, Ask, Event, Launched, Said, Stored};
+use super::judge::{Baseline, Judge};
+use super::rules::Rules;
+use super::state::{
+    After, Attempt, Back, Cold, Commit, Hashes, Levelling, Moment, Old, Pair, Reverse, Serving, State, Terms, Verdict,
+    Worker,
+};
+
+type Step = (State, Vec<Effect>);
+
+impl State {
+    /// The next state, and what is to be done, in order.
+    pub fn step(mut self, event: Event, now: Moment, rules: &Rules) -> Step {
+        if let Event::Asked(Ask::Stop) = event {
+            return self.stop(now, rules);
+        }
+        if let Event::Launched(Launched::Running(worker)) = &event
+            && !self.awaits_process()
+        {
+            return self.too_late(worker.clone(), now, rules);
+        }
+        if let Some(serving) = self.serving_mut() {
+            let id = serving.worker.instance;
+            match &event {
+                Event::Said(from, Said::Heartbeat(beat)) if *from == id => serving.beat(beat, now),
+                Event::Ended(who, how) if *who == id => {
+                    return self.lost_serving(false, &format!("the serving worker {how}"), now, rules);
+                }
+                Event::Closed(who) if *who == id => {
+                    return self.lost_serving(true, "the serving worker closed its control channel", now, rules);
+                }
+                Event::Tick if now >= serving.heard + rules.limits.silence => {
+                    return self.lost_serving(true, "the serving worker hangs", now, rules);
+                }
+                Event::Said(..) | Event::Ended(..) | Event::Closed(_) | Event::Tick => {}
+                Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_) => {}
+            }
+        }
+        match self {
+            State::Vacant => vacant(event, now, rules),
+            State::Cold { pair, step, deadline, tries } => cold(pair, step, deadline, tries, event, now, rules),
+            State::Steady(serving) => steady(serving, event, now, rules),
+            State::Fetching { serving, attempt, deadline } => fetching(serving, attempt, deadline, event, now, rules),
+            State::Installing { serving, attempt, deadline } => {
+                installing(serving, attempt, deadline, event, now, rules)
+            }
+            State::Starting { serving, attempt, new, deadline } => {
+                starting(serving, attempt, new, deadline, event, now, rules)
+            }
+            State::Syncing { serving, attempt, new, left, deadline } => {
+                syncing(Candidate { serving, attempt, new }, left, deadline, event, now, rules)
+            }
+            State::Level { serving, attempt, new, step, deadline } => {
+                level(Candidate { serving, attempt, new }, step, deadline, event, now, rules)
+            }
+            State::Cutting { old, new, attempt, terms, baseline, gap_us, deadline } => {
+                cutting(Cut { old, new, attempt, terms, gap_us }, baseline, deadline, event, now, rules)
+            }
+            State::Probation { old, new, attempt, terms, gap_us, judge, until } => {
+                probation(Watch { old, new, attempt, terms, gap_us }, judge, until, event, now, rules)
+            }
+            State::Committing { old, new, attempt, terms, gap_us, step, deadline, heard } => {
+                committing(Watch { old, new, attempt, terms, gap_us }, step, deadline, heard, event, now, rules)
+            }
+            State::Reversing { old, new, attempt, terms, step, verdict, gap_us, deadline } => {
+                reversing(Cut { old, new, attempt, terms, gap_us }, step, verdict, deadline, event, now, rules)
+            }
+            State::RollingBack { old, new, attempt, terms, step, verdict, gap_us, deadline } => {
+                rolling_back(Cut { old, new, attempt, terms, gap_us }, step, verdict, deadline, event, now, rules)
+            }
+            State::BackingOut { serving, attempt, new, verdict, alarm } => {
+                backing_out(Candidate { serving, attempt, new }, verdict, alarm, event, now, rules)
+            }
+            State::Clearing { dying, after, alarm } => clearing(dying, after, alarm, event, now, rules),
+            State::Stopping { left, deadline } => stopping(left, deadline, event, now, rules),
+            State::Stopped => (State::Stopped, vec![]),
+        }
+    }
+
+    /// The worker that serves with nobody else having a claim.
+    pub fn serving(&self) -> Option<&Serving> {
+        match self {
+            State::Steady(serving)
+            | State::Starting { serving, .. }
+            | State::Syncing { serving, .. }
+            | State::Level { serving, .. }
+            | State::BackingOut { serving, .. } => Some(serving),
+            State::Fetching { serving, .. } | State::Installing { serving, .. } => serving.as_ref(),
+            State::Vacant | State::Cold { .. } | State::Cutting { .. } | State::Probation { .. } => None,
+            State::Committing { .. } | State::Reversing { .. } | State::RollingBack { .. } => None,
+            State::Clearing { .. } | State::Stopping { .. } | State::Stopped => None,
+        }
+    }
+
+    fn serving_mut(&mut self) -> Option<&mut Serving> {
+        match self {
+            State::Steady(serving)
+            | State::Starting { serving, .. }
+            | State::Syncing { serving, .. }
+            | State::Level { serving, .. }
+            | State::BackingOut { serving, .. } => Some(serving),
+            State::Fetching { serving, .. } | State::Installing { serving, .. } => serving.as_mut(),
+            State::Vacant | State::Cold { .. } | State::Cutting { .. } | State::Probation { .. } => None,
+            State::Committing { .. } | State::Reversing { .. } | State::RollingBack { .. } => None,
+            State::Clearing { .. } | State::Stopping { .. } | State::Stopped => None,
+        }
+    }
+
+    /// The upgrade under way.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            State::Fetching { attempt, .. }
+            | State::Installing { attempt, .. }
+            | State::Starting { attempt, .. }
+            | State::Syncing { attempt, .. }
+            | State::Level { attempt, .. }
+            | State::Cutting { attempt, .. }
+            | State::Probation { attempt, .. }
+            | State::Committing { attempt, .. }
+            | State::Reversing { attempt, .. }
+            | State::RollingBack { attempt, .. }
+            | State::BackingOut { attempt, .. }
+            | State::Cold { pair: Pair::Genesis(attempt), .. } => Some(attempt),
+            State::Cold { pair: Pair::Committed(..), .. } | State::Vacant | State::Steady(_) => None,
+            State::Clearing { .. } | State::Stopping { .. } | State::Stopped => None,
+        }
+    }
+
+    /// Every process that lives, as far as this state knows.
+    pub fn workers(&self) -> Vec<Worker> {
+        let alone = |serving: &Serving| vec![serving.worker.clone()];
+        let both = |serving: &Serving, new: &Worker| vec![serving.worker.clone(), new.clone()];
+        match self {
+            State::Vacant | State::Stopped => vec![],
+            State::Cold { step, .. } => step.worker().into_iter().cloned().collect(),
+            State::Steady(serving) => alone(serving),
+            State::Fetching { serving, .. } | State::Installing { serving, .. } => {
+                serving.iter().map(|serving| serving.worker.clone()).collect()
+            }
+            State::Starting { serving, new: None, .. } => alone(serving),
+            State::Starting { serving, new: Some(new), .. }
+            | State::Syncing { serving, new, .. }
+            | State::Level { serving, new, .. }
+            | State::BackingOut { serving, new, .. } => both(serving, new),
+            State::Cutting { old, new, .. } | State::Reversing { old, new, .. } => vec![old.clone(), new.clone()],
+            State::Probation { old, new, .. } | State::Committing { old, new, .. } => {
+                old.warm().into_iter().chain([new]).cloned().collect()
+            }
+            State::RollingBack { old, new, step: Back::Killing, .. } => vec![old.clone(), new.clone()],
+            State::RollingBack { old, step: Back::Resuming | Back::Persisting(_), .. } => vec![old.clone()],
+            State::Clearing { dying: workers, .. } | State::Stopping { left: workers, .. } => workers.clone(),
+        }
+    }
+
+    /// When the next `Tick` is due: a deadline, or the silence of a worker that has to be heard.
+    pub fn next_tick(&self, rules: &Rules) -> Option<Moment> {
+        let silent = |heard: Moment| heard + rules.limits.silence;
+        let serving = self.serving().map(|serving| silent(serving.heard));
+        let deadline = match self {
+            State::Cold { deadline, .. }
+            | State::Fetching { deadline, .. }
+            | State::Installing { deadline, .. }
+            | State::Starting { deadline, .. }
+            | State::Syncing { deadline, .. }
+            | State::Level { deadline, .. }
+            | State::Cutting { deadline, .. }
+            | State::Reversing { deadline, .. }
+            | State::BackingOut { alarm: deadline, .. }
+            | State::Clearing { alarm: deadline, .. }
+            | State::Stopping { deadline, .. } => Some(*deadline),
+            State::RollingBack { deadline, step: Back::Persisting(heard), .. } => Some((*deadline).min(silent(*heard))),
+            State::RollingBack { deadline, step: Back::Killing | Back::Resuming, .. } => Some(*deadline),
+            State::Probation { until, judge, old, .. } => {
+                let old = match old {
+                    Old::Warm(_, heard) => silent(*heard),
+                    Old::Gone(_) => *until,
+                };
+                Some((*until).min(silent(judge.heard())).min(old))
+            }
+            State::Committing { deadline, heard, .. } => Some((*deadline).min(silent(*heard))),
+            State::Vacant | State::Steady(_) | State::Stopped => None,
+        };
+        match (serving, deadline) {
+            (Some(serving), Some(deadline)) => Some(serving.min(deadline)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn awaits_process(&self) -> bool {
+        matches!(self, State::Starting { new: None, .. } | State::Cold { step: Cold::Spawning, .. })
+    }
+
+    /// A process has started that nobody waits for any more.
+    fn too_late(mut self, worker: Worker, now: Moment, rules: &Rules) -> Step {
+        let effects = vec![Effect::Kill(worker.instance), Effect::Discard {
+            logs: vec![],
+            generations: if self.workers().iter().any(|other| other.generation == worker.generation) {
+                vec![]
+            } else {
+                vec![worker.generation]
+            },
+        }];
+        match &mut self {
+            State::Clearing { dying: workers, .. } | State::Stopping { left: workers, .. } => workers.push(worker),
+            State::Stopped => {
+                self = State::Stopping { left: vec![worker], deadline: now + rules.kill_alarm };
+            }
+            State::Vacant | State::Cold { .. } | State::Steady(_) | State::Fetching { .. } => {}
+            State::Installing { .. } | State::Starting { .. } | State::Syncing { .. } | State::Level { .. } => {}
+            State::Cutting { .. } | State::Probation { .. } | State::Committing { .. } => {}
+            State::Reversing { .. } | State::RollingBack { .. } | State::BackingOut { .. } => {}
+        }
+        (self, effects)
+    }
+
+    /// A real stop, from any state. What is durable is durable, so every worker may simply end: the
+    /// next start is the committed pair with a complete logbook.
+    fn stop(self, now: Moment, rules: &Rules) -> Step {
+        if let State::Stopping { .. } | State::Stopped = self {
+            return (self, vec![]);
+        }
+        let mut effects = vec![];
+        if let State::Fetching { .. } | State::Installing { .. } = self {
+            effects.push(Effect::CancelAcquire);
+        }
+        let deadline_ms = u64::try_from(rules.stop.as_millis()).unwrap_or(u64::MAX);
+        let left = self.workers();
+        for worker in &left {
+            effects.push(Effect::Tell(worker.instance, Command::Stop { deadline_ms }));
+        }
+        if let Some(attempt) = self.attempt() {
+            let verdict = Verdict::Unknown("the supervisor was stopped".into());
+            effects.push(Effect::Conclude { attempt: attempt.clone(), verdict, gap_us: None });
+        }
+        if left.is_empty() {
+            return (State::Stopped, effects);
+        }
+        (State::Stopping { left, deadline: now + rules.stop }, effects)
+    }
+
+    /// The worker that served alone is dead or as good as dead: whoever else lives is killed, and the
+    /// committed pair, which it ran, starts cold.
+    fn lost_serving(self, alive: bool, why: &str, now: Moment, rules: &Rules) -> Step {
+        let Some(serving) = self.serving().map(|serving| serving.worker.clone()) else {
+            return (self, vec![]);
+        };
+        let mut effects = vec![Effect::Alarm(format!("{why}; release {} starts again", serving.release))];
+        if let State::Fetching { .. } | State::Installing { .. } = self {
+            effects.push(Effect::CancelAcquire);
+        }
+        let dying: Vec<Worker> = self.workers().into_iter().filter(|w| alive || w.instance != serving.instance).collect();
+        effects.extend(dying.iter().map(|worker| Effect::Kill(worker.instance)));
+        let others = self.workers().into_iter().filter(|worker| worker.instance != serving.instance);
+        effects.push(Effect::Discard { logs: vec![], generations: others.map(|worker| worker.generation).collect() });
+        if let Some(attempt) = self.attempt() {
+            let verdict = match self {
+                State::BackingOut { ref verdict, .. } => verdict.clone(),
+                State::Fetching { .. } | State::Installing { .. } | State::Starting { .. } | State::Syncing { .. }
+                | State::Level { .. } | State::Vacant | State::Cold { .. } | State::Steady(_) | State::Cutting { .. }
+                | State::Probation { .. } | State::Committing { .. } | State::Reversing { .. }
+                | State::RollingBack { .. } | State::Clearing { .. } | State::Stopping { .. } | State::Stopped => {
+                    Verdict::Unknown(why.into())
+                }
+            };
+            effects.push(Effect::Conclude { attempt: attempt.clone(), verdict, gap_us: None });
+        }
+        clear(dying, After::Cold(serving.release, serving.generation), effects, now, rules)
+    }
+}
+
+impl Cold {
+    fn worker(&self) -> Option<&Worker> {
+        match self {
+            Cold::Opening(worker)
+            | Cold::Recording(worker, _)
+            | Cold::Going(worker, _)
+            | Cold::Failing(worker, _) => Some(worker),
+            Cold::Spawning | Cold::Waiting(_) => None,
+        }
+    }
+}
+
+/// An upgrade before the cut.
+struct Candidate {
+    serving: Serving,
+    attempt: Attempt,
+    new: Worker,
+}
+
+/// An upgrade of which both workers live.
+struct Cut {
+    old: Worker,
+    new: Worker,
+    attempt: Attempt,
+    terms: Terms,
+    gap_us: Option<u64>,
+}
+
+/// An upgrade after the cut.
+struct Watch {
+    old: Old,
+    new: Worker,
+    attempt: Attempt,
+    terms: Terms,
+    gap_us: Option<u64>,
+}
+
+fn other_tag(tag: Tag) -> Tag {
+    tag % 3 + 1
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn bad(reason: impl Into<String>) -> Verdict {
+    Verdict::Bad(reason.into())
+}
+
+// ---------------------------------------------------------------------------------- cold starts
+
+fn vacant(event: Event, now: Moment, rules: &Rules) -> Step {
+    match event {
+        Event::Asked(Ask::Upgrade { attempt, installed }) => begin(None, attempt, installed, now, rules),
+        Event::Asked(Ask::Rollback { .. } | Ask::Stop) | Event::Tick | Event::Acquired(_) => (State::Vacant, vec![]),
+        Event::Launched(_) | Event::Stored(_) | Event::Said(..) => (State::Vacant, vec![]),
+        Event::Ended(..) | Event::Closed(_) => (State::Vacant, vec![]),
+    }
+}
+
+/// Starts a pair with nothing beside it.
+pub(super) fn start_cold(pair: Pair, tries: u32, now: Moment, rules: &Rules) -> Step {
+    let (generation, origin) = match &pair {
+        Pair::Genesis(_) => (None, Origin::Genesis),
+        Pair::Committed(_, generation) => (Some(*generation), Origin::Cold),
+    };
+    let spawn = Effect::Spawn { release: pair.release().clone(), generation, origin, tag: 1 };
+    (State::Cold { pair, step: Cold::Spawning, deadline: now + rules.start, tries }, vec![spawn])
+}
+
+fn cold(pair: Pair, step: Cold, deadline: Moment, tries: u32, event: Event, now: Moment, rules: &Rules) -> Step {
+    let origin = match pair {
+        Pair::Genesis(_) => Origin::Genesis,
+        Pair::Committed(..) => Origin::Cold,
+    };
+    let id = step.worker().map(|worker| worker.instance);
+    let from_it = |who: Instance| id == Some(who);
+    match (step, event) {
+        (Cold::Spawning, Event::Launched(Launched::Running(worker))) => {
+            (State::Cold { pair, step: Cold::Opening(worker), deadline: now + rules.start, tries }, vec![])
+        }
+        (Cold::Spawning, Event::Launched(Launched::Failed(verdict))) => {
+            cold_failed(pair, None, tries, verdict, now, rules)
+        }
+        (Cold::Opening(worker), Event::Said(who, Said::Greeting)) if from_it(who) => {
+            let start = Effect::Start(worker.clone(), origin);
+            (State::Cold { pair, step: Cold::Opening(worker), deadline, tries }, vec![start])
+        }
+        (Cold::Opening(worker), Event::Said(who, Said::Ready(found))) if from_it(who) => {
+            let (release, generation) = (worker.release.clone(), worker.generation);
+            let term = RecordTerm::Above(found);
+            let record = Effect::Record { release: release.clone(), generation, term };
+            // From here on the record may name this pair, whatever becomes of the worker.
+            let first = match pair {
+                Pair::Genesis(attempt) => Some(attempt),
+                Pair::Committed(..) => None,
+            };
+            let pair = Pair::Committed(release, generation);
+            (State::Cold { pair, step: Cold::Recording(worker, first), deadline, tries }, vec![record])
+        }
+        (Cold::Recording(worker, first), Event::Stored(Stored::Recorded(term))) => {
+            let mut effects = vec![Effect::Tell(worker.instance, Command::Go { term })];
+            if let Some(attempt) = first {
+                effects.push(Effect::Conclude { attempt, verdict: Verdict::Good, gap_us: None });
+            }
+            (State::Cold { pair, step: Cold::Going(worker, term), deadline: now + rules.start, tries }, effects)
+        }
+        (Cold::Recording(worker, first), Event::Stored(Stored::NotRecorded(why))) => {
+            let step = cold_kill(pair, worker, tries, why.clone(), now, rules);
+            with_undecided(step, first, &why)
+        }
+        (Cold::Recording(worker, first), Event::Ended(who, how)) if from_it(who) => {
+            let why = format!("{how} while starting");
+            with_undecided(cold_failed(pair, Some(&worker), tries, bad(why.clone()), now, rules), first, &why)
+        }
+        (Cold::Going(worker, term), Event::Said(who, Said::Going)) if from_it(who) => {
+            (State::Steady(Serving::new(worker, term, now)), vec![])
+        }
+        (Cold::Failing(worker, why), Event::Ended(who, _)) if from_it(who) => {
+            cold_failed(pair, Some(&worker), tries, bad(why), now, rules)
+        }
+        (Cold::Failing(worker, why), Event::Tick) if now >= deadline => {
+            let effects = vec![Effect::Kill(worker.instance), not_dead(&worker)];
+            (State::Cold { pair, step: Cold::Failing(worker, why), deadline: now + rules.kill_alarm, tries }, effects)
+        }
+        (Cold::Waiting(_), Event::Tick) if now >= deadline => start_cold(pair, tries, now, rules),
+        (Cold::Opening(worker) | Cold::Going(worker, _), Event::Tick) if now >= deadline => {
+            let why = format!("did not start within {} s", rules.start.as_secs_f32());
+            cold_kill(pair, worker, tries, why, now, rules)
+        }
+        (
+            Cold::Opening(worker) | Cold::Going(worker, _),
+            Event::Said(who, Said::NoCommonVersion(why) | Said::Trouble(Trouble::CannotStart, why)),
+        ) if from_it(who) => cold_kill(pair, worker, tries, why, now, rules),
+        (Cold::Opening(worker) | Cold::Going(worker, _), Event::Ended(who, how))
+            if from_it(who) =>
+        {
+            cold_failed(pair, Some(&worker), tries, bad(format!("{how} while starting")), now, rules)
+        }
+        (Cold::Opening(worker) | Cold::Going(worker, _), Event::Closed(who))
+            if from_it(who) =>
+        {
+            cold_kill(pair, worker, tries, "closed its control channel".into(), now, rules)
+        }
+        (
+            step,
+            Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
+            | Event::Said(..) | Event::Ended(..) | Event::Closed(_),
+        ) => (State::Cold { pair, step, deadline, tries }, vec![]),
+    }
+}
+
+/// The node's first upgrade ends without anybody knowing whether it was recorded.
+fn with_undecided((state, mut effects): Step, first: Option<Attempt>, why: &str) -> Step {
+    if let Some(attempt) = first {
+        effects.push(Effect::Conclude { attempt, verdict: Verdict::Unknown(why.into()), gap_us: None });
+    }
+    (state, effects)
+}
+
+fn cold_kill(pair: Pair, worker: Worker, tries: u32, why: String, now: Moment, rules: &Rules) -> Step {
+    let kill = vec![Effect::Kill(worker.instance)];
+    (State::Cold { pair, step: Cold::Failing(worker, why), deadline: now + rules.kill_alarm, tries }, kill)
+}
+
+/// At genesis the release is to blame, and another one may do better; later the committed pair is all
+/// there is and is tried again, with growing waits.
+fn cold_failed(pair: Pair, worker: Option<&Worker>, tries: u32, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
+    match pair {
+        Pair::Genesis(attempt) => {
+            let generations = worker.map(|worker| worker.generation).into_iter().collect();
+            let conclude = Effect::Conclude { attempt, verdict, gap_us: None };
+            (State::Vacant, vec![Effect::Discard { logs: vec![], generations }, conclude])
+        }
+        Pair::Committed(release, generation) => {
+            let wait = rules.restart_after(tries + 1);
+            let alarm = Effect::Alarm(format!(
+                "release {release} does not start: {}. Nothing serves; the next try comes in {} s",
+                verdict.reason(),
+                wait.as_secs()
+            ));
+            let step = Cold::Waiting(verdict.reason().to_owned());
+            let pair = Pair::Committed(release, generation);
+            (State::Cold { pair, step, deadline: now + wait, tries: tries + 1 }, vec![alarm])
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------- before the cut
+
+fn steady(serving: Serving, event: Event, now: Moment, rules: &Rules) -> Step {
+    match event {
+        Event::Asked(Ask::Upgrade { attempt, installed }) => begin(Some(serving), attempt, installed, now, rules),
+        Event::Asked(Ask::Rollback { .. } | Ask::Stop) | Event::Tick | Event::Acquired(_) | Event::Launched(_) => {
+            (State::Steady(serving), vec![])
+        }
+        Event::Stored(_) | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => (State::Steady(serving), vec![]),
+    }
+}
+
+fn begin(serving: Option<Serving>, attempt: Attempt, installed: bool, now: Moment, rules: &Rules) -> Step {
+    if installed {
+        return start_new(serving, attempt, now, rules);
+    }
+    let fetch = vec![Effect::Fetch(attempt.to.clone())];
+    (State::Fetching { serving, attempt, deadline: now + rules.fetch }, fetch)
+}
+
+fn fetching(
+    serving: Option<Serving>,
+    attempt: Attempt,
+    deadline: Moment,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
+    match event {
+        Event::Acquired(Acquired::Fetched) => {
+            let install = vec![Effect::Install(attempt.to.clone())];
+            (State::Installing { serving, attempt, deadline: now + rules.install }, install)
+        }
+        event => acquiring(serving, attempt, deadline, event, now, |serving, attempt| {
+            State::Fetching { serving, attempt, deadline }
+        }),
+    }
+}
+
+fn installing(
+    serving: Option<Serving>,
+    attempt: Attempt,
+    deadline: Moment,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
+    match event {
+        Event::Acquired(Acquired::Installed) => start_new(serving, attempt, now, rules),
+        event => acquiring(serving, attempt, deadline, event, now, |serving, attempt| {
+            State::Installing { serving, attempt, deadline }
+        }),
+    }
+}
+
+/// What fetching and installing have in common: how they end without a release.
+fn acquiring(
+    serving: Option<Serving>,
+    attempt: Attempt,
+    deadline: Moment,
+    event: Event,
+    now: Moment,
+    stay: impl FnOnce(Option<Serving>, Attempt) -> State,
+) -> Step {
+    let end = |serving: Option<Serving>, attempt, verdict, mut effects: Vec<Effect>| {
+        effects.push(Effect::Conclude { attempt, verdict, gap_us: None });
+        (serving.map_or(State::Vacant, State::Steady), effects)
+    };
+    match event {
+        Event::Acquired(Acquired::Failed(verdict)) => end(serving, attempt, verdict, vec![]),
+        Event::Asked(Ask::Rollback { uid }) => {
+            end(serving, attempt, asked_back(uid), vec![Effect::CancelAcquire])
+        }
+        Event::Tick if now >= deadline => {
+            let verdict = Verdict::Unknown("fetching or installing took too long".into());
+            end(serving, attempt, verdict, vec![Effect::CancelAcquire])
+        }
+        Event::Acquired(Acquired::Fetched | Acquired::Installed)
+        | Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
+        | Event::Tick
+        | Event::Launched(_)
+        | Event::Stored(_)
+        | Event::Said(..)
+        | Event::Ended(..)
+        | Event::Closed(_) => (stay(serving, attempt), vec![]),
+    }
+}
+
+fn asked_back(uid: u32) -> Verdict {
+    Verdict::RolledBack(format!("taken back by the operator (uid {uid})"))
+}
+
+fn start_new(serving: Option<Serving>, attempt: Attempt, now: Moment, rules: &Rules) -> Step {
+    let Some(serving) = serving else {
+        return start_cold(Pair::Genesis(attempt), 0, now, rules);
+    };
+    let spawn = Effect::Spawn {
+        release: attempt.to.clone(),
+        generation: None,
+        origin: Origin::Candidate,
+        tag: other_tag(serving.worker.tag),
+    };
+    (State::Starting { serving, attempt, new: None, deadline: now + rules.start }, vec![spawn])
+}
+
+fn starting(
+    serving: Serving,
+    attempt: Attempt,
+    new: Option<Worker>,
+    deadline: Moment,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
+    let Some(new) = new else {
+        return match event {
+            Event::Launched(Launched::Running(worker)) => {
+                (State::Starting { serving, attempt, new: Some(worker), deadline }, vec![])
+            }
+            Event::Launched(Launched::Failed(verdict)) => {
+                let conclude = Effect::Conclude { attempt, verdict, gap_us: None };
+                (State::Steady(serving), vec![conclude])
+            }
+            Event::Asked(Ask::Rollback { uid }) => {
+                let conclude = Effect::Conclude { attempt, verdict: asked_back(uid), gap_us: None };
+                (State::Steady(serving), vec![conclude])
+            }
+            Event::Tick if now >= deadline => {
+                let verdict = Verdict::Unknown("verifying and starting it took too long".into());
+                (State::Steady(serving), vec![Effect::Conclude { attempt, verdict, gap_us: None }])
+            }
+            Event::Tick | Event::Asked(Ask::Upgrade { .. } | Ask::Stop) | Event::Acquired(_) | Event::Stored(_)
+            | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => {
+                (State::Starting { serving, attempt, new: None, deadline }, vec![])
+            }
+        };
+    };
+    let id = new.instance;
+    let candidate = Candidate { serving, attempt, new };
+    match event {
+        Event::Said(who, Said::Greeting) if who == id => {
+            let start = Effect::Start(candidate.new.clone(), Origin::Candidate);
+            let Candidate { serving, attempt, new } = candidate;
+            (State::Starting { serving, attempt, new: Some(new), deadline }, vec![start])
+        }
+        Event::Said(who, Said::Ready(_)) if who == id => {
+            let Candidate { serving, attempt, new } = candidate;
+            let effects = vec![
+                Effect::Tell(id, Command::Go { term: serving.term }),
+                Effect::Pair { serving: serving.worker.clone(), new: new.clone() },
+            ];
+            (State::Syncing { serving, attempt, new, left: u64::MAX, deadline: now + rules.stall }, effects)
+        }
+        Event::Tick if now >= deadline => {
+            let why = format!("was not ready within {} s of its start", rules.start.as_secs_f32());
+            back_out(candidate, bad(why), vec![], now, rules)
+        }
+        event => candidate_fails(candidate, event, now, rules, |Candidate { serving, attempt, new }| {
+            State::Starting { serving, attempt, new: Some(new), deadline }
+        }),
+    }
+}
+
+fn syncing(candidate: Candidate, left: u64, deadline: Moment, event: Event, now: Moment, rules: &Rules) -> Step {
+    let id = candidate.new.instance;
+    let stay = |left, deadline, Candidate { serving, attempt, new }: Candidate| {
+        State::Syncing { serving, attempt, new, left, deadline }
+    };
+    match event {
+        Event::Said(who, Said::Left(now_left)) if who == id && now_left < left => {
+            (stay(now_left, now + rules.stall, candidate), vec![])
+        }
+        Event::Said(who, Said::Level) if who == id => {
+            let mark = mark_of(&candidate.new, false);
+            let tell = vec![Effect::Tell(candidate.serving.worker.instance, Command::Mark { id: mark })];
+            let Candidate { serving, attempt, new } = candidate;
+            let step = Levelling::Hashing(Hashes { mark, seen: vec![] });
+            (State::Level { serving, attempt, new, step, deadline: now + rules.level }, tell)
+        }
+        Event::Tick if now >= deadline => {
+            let why = format!("its sync made no progress for {} s", rules.stall.as_secs_f32());
+            back_out(candidate, bad(why), vec![], now, rules)
+        }
+        event => candidate_fails(candidate, event, now, rules, |candidate| stay(left, deadline, candidate)),
+    }
+}
+
+/// A mark's number: instances are never reused, and each is asked twice at most.
+fn mark_of(new: &Worker, after_cut: bool) -> u64 {
+    new.instance * 2 + u64::from(after_cut)
+}
+
+fn level(
+    candidate: Candidate,
+    step: Levelling,
+    deadline: Moment,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
+    let (holder, id) = (candidate.serving.worker.instance, candidate.new.instance);
+    let stay = |step, Candidate { serving, attempt, new }: Candidate| {
+        State::Level { serving, attempt, new, step, deadline }
+    };
+    match (step, event) {
+        (Levelling::Hashing(hashes), Event::Said(who, Said::Hash(mark, hash))) if who == holder || who == id => {
+            match hashes.with(mark, who, hash) {
+                Compared::Waiting(hashes) => (stay(Levelling::Hashing(hashes), candidate), vec![]),
+                Compared::Different => back_out(candidate, different(), vec![], now, rules),
+                Compared::Equal => {
+                    let reserve = Effect::Reserve {
+                        attempt: candidate.attempt.clone(),
+                        generation: candidate.new.generation,
+                        held: (candidate.serving.worker.generation, candidate.serving.term),
+                    };
+                    (stay(Levelling::Hashing(Hashes::default()), candidate), vec![reserve])
+                }
+            }
+        }
+        (Levelling::Hashing(_), Event::Stored(Stored::Reserved(terms))) => {
+            let prepare = Command::Prepare { term: terms.take, reserve: Some(rules.reserve) };
+            (stay(Levelling::Preparing(terms), candidate), vec![Effect::Tell(id, prepare)])
+        }
+        (Levelling::Hashing(_), Event::Stored(Stored::NotReserved(why))) => {
+            let verdict = Verdict::Unknown(format!("the journal cannot be written: {why}"));
+            back_out(candidate, verdict, vec![], now, rules)
+        }
+        (Levelling::Preparing(terms), Event::Said(who, Said::Prepared(term))) if who == id && term == terms.take => {
+            let window_ms = millis(rules.window);
+            let cut = Command::Cut { term: terms.take, resume: terms.resume, window_ms };
+            let Candidate { serving, attempt, new } = candidate;
+            let baseline = serving.baseline();
+            let deadline = now + rules.window + rules.cut;
+            let state = State::Cutting { old: serving.worker, new, attempt, terms, baseline, gap_us: None, deadline };
+            (state, vec![Effect::Tell(holder, cut)])
+        }
+        (step, Event::Tick) if now >= deadline => {
+            let verdict = match step {
+                Levelling::Hashing(Hashes { seen, .. }) if seen.iter().any(|(who, _)| *who == id) => {
+                    Verdict::Unknown("the serving worker did not hash its state in time".into())
+                }
+                Levelling::Hashing(_) => bad("did not hash its state in time"),
+                Levelling::Preparing(_) => bad("did not prepare its logbook in time"),
+            };
+            back_out(candidate, verdict, vec![], now, rules)
+        }
+        (step, event) => candidate_fails(candidate, event, now, rules, |candidate| stay(step, candidate)),
+    }
+}
+
+fn different() -> Verdict {
+    Verdict::Wrong("its state differs from the serving worker's at the same sequence".into())
+}
+
+enum Compared {
+    Waiting(Hashes),
+    Equal,
+    Different,
+}
+
+impl Hashes {
+    fn with(mut self, mark: u64, who: Instance, hash: bumpless_shared::digest::Digest) -> Compared {
+        if mark != self.mark || self.seen.iter().any(|(seen, _)| *seen == who) {
+            return Compared::Waiting(self);
+        }
+        self.seen.push((who, hash));
+        match self.seen.as_slice() {
+            [(_, one), (_, other)] if one == other => Compared::Equal,
+            [_, _] => Compared::Different,
+            _ => Compared::Waiting(self),
+        }
+    }
+}
+
+/// What starting, syncing and levelling have in common: how they end early.
+fn candidate_fails(
+    candidate: Candidate,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+    stay: impl FnOnce(Candidate) -> State,
+) -> Step {
+    let (holder, id) = (candidate.serving.worker.instance, candidate.new.instance);
+    match event {
+        Event::Ended(who, how) if who == id => gone(candidate, bad(format!("{how} before the cut")), vec![]),
+        Event::Closed(who) if who == id => {
+            back_out(candidate, bad("closed its control channel"), vec![], now, rules)
+        }
+        Event::Asked(Ask::Rollback { uid }) => back_out(candidate, asked_back(uid), vec![], now, rules),
+        Event::Said(who, said) if who == id => match said {
+            Said::NoCommonVersion(why) | Said::Trouble(Trouble::CannotStart, why) => {
+                back_out(candidate, bad(why), vec![], now, rules)
+            }
+            Said::Trouble(Trouble::RecordRefused, why) => {
+                back_out(candidate, bad(why), vec![], now, rules)
+            }
+            Said::Trouble(Trouble::SyncFailed | Trouble::Damage | Trouble::Poisoned, why) => {
+                back_out(candidate, Verdict::Unknown(why), vec![], now, rules)
+            }
+            Said::Refused(order, why) => {
+                back_out(candidate, bad(format!("refused {order}: {why}")), vec![], now, rules)
+            }
+            Said::Trouble(Trouble::LogbookDropped | Trouble::Housekeeping, _)
+            | Said::Greeting
+            | Said::Ready(_)
+            | Said::Going
+            | Said::Left(_)
+            | Said::Level
+            | Said::Hash(..)
+            | Said::Prepared(_)
+            | Said::Yielded(_)
+            | Said::Took(_)
+            | Said::Resigned(_)
+            | Said::Resumed(..)
+            | Said::Retired(_)
+            | Said::Persisted
+            | Said::Sealed(_)
+            | Said::Drained
+            | Said::Heartbeat(_)
+            | Said::Suspects(..) => (stay(candidate), vec![]),
+        },
+        Event::Said(who, Said::Trouble(Trouble::LogbookDropped | Trouble::SyncFailed | Trouble::Poisoned, why))
+            if who == holder =>
+        {
+            back_out(candidate, Verdict::Unknown(why), vec![], now, rules)
+        }
+        Event::Said(who, Said::Refused(order, why)) if who == holder => {
+            let verdict = Verdict::Unknown(format!("the serving worker refused {order}: {why}"));
+            back_out(candidate, verdict, vec![], now, rules)
+        }
+        Event::Tick
+        | Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
+        | Event::Acquired(_)
+        | Event::Launched(_)
+        | Event::Stored(_)
+        | Event::Said(..)
+        | Event::Ended(..)
+        | Event::Closed(_) => (stay(candidate), vec![]),
+    }
+}
+
+fn back_out(candidate: Candidate, verdict: Verdict, mut effects: Vec<Effect>, now: Moment, rules: &Rules) -> Step {
+    let Candidate { serving, attempt, new } = candidate;
+    effects.push(Effect::Kill(new.instance));
+    (State::BackingOut { serving, attempt, new, verdict, alarm: now + rules.kill_alarm }, effects)
+}
+
+fn backing_out(
+    candidate: Candidate,
+    verdict: Verdict,
+    alarm: Moment,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
+    let id = candidate.new.instance;
+    match event {
+        Event::Ended(who, _) if who == id => gone(candidate, verdict, vec![]),
+        Event::Tick if now >= alarm => {
+            let effects = vec![not_dead(&candidate.new)];
+            back_out(candidate, verdict, effects, now, rules)
+        }
+        Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
+        | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => {
+            let Candidate { serving, attempt, new } = candidate;
+            (State::BackingOut { serving, attempt, new, verdict, alarm }, vec![])
+        }
+    }
+}
+
+fn not_dead(worker: &Worker) -> Effect {
+    Effect::Alarm(format!("worker {} was killed and is not dead yet; waiting", worker.instance))
+}
+
+/// The candidate is dead, and nothing depended on it.
+fn gone(candidate: Candidate, verdict: Verdict, mut effects: Vec<Effect>) -> Step {
+    let Candidate { serving, attempt, new } = candidate;
+    effects.push(Effect::Tell(serving.worker.instance, Command::PeerGone { tag: new.tag }));
+    effects.push(Effect::Discard { logs: vec![], generations: vec![new.generation] });
+    effects.push(Effect::Conclude { attempt, verdict, gap_us: None });
+    (State::Steady(serving), effects)
+}
+
+// -------------------------------------------------------------------------- the cut and probation
+
+fn cutting(cut: Cut, baseline: Baseline, deadline: Moment, event: Event, now: Moment, rules: &Rules) -> Step {
+    let (old, id) = (cut.old.instance, cut.new.instance);
+    let take = cut.terms.take;
+    let stay = |Cut { old, new, attempt, terms, gap_us }: Cut| State::Cutting {
+        old,
+        new,
+        attempt,
+        terms,
+        baseline,
+        gap_us,
+        deadline,
+    };
+    match event {
+        Event::Said(who, Said::Took(term)) if who == id && term == take => {
+            let Cut { old, new, attempt, terms, gap_us } = cut;
+            let judge = Judge::new(baseline, now);
+            let old = Old::Warm(old, now);
+            (State::Probation { old, new, attempt, terms, gap_us, judge, until: now + rules.probation }, vec![])
+        }
+        Event::Said(who, Said::Resigned(gap)) if who == old => (stay(Cut { gap_us: Some(gap), ..cut }), vec![]),
+        Event::Said(who, Said::Refused(order, why)) if who == old => {
+            let verdict = Verdict::Unknown(format!("the serving worker refused {order}: {why}"));
+            kill_new(cut, verdict, now, rules)
+        }
+        Event::Said(who, Said::Refused(order, why)) if who == id => {
+            kill_new(cut, bad(format!("refused {order}: {why}")), now, rules)
+        }
+        Event::Said(who, Said::Suspects(kind, why)) if who == old => kill_new(cut, suspected(kind, why), now, rules),
+        Event::Said(who, Said::Trouble(trouble, why)) if who == id || who == old => match of_trouble(trouble, why) {
+            Some(verdict) => kill_new(cut, verdict, now, rules),
+            None => (stay(cut), vec![]),
+        },
+        Event::Tick if now >= deadline => {
+            kill_new(cut, bad("did not take over in time at the cut"), now, rules)
+        }
+        Event::Asked(Ask::Rollback { uid }) => kill_new(cut, asked_back(uid), now, rules),
+        Event::Closed(who) if who == id => kill_new(cut, bad("closed its control channel"), now, rules),
+        Event::Ended(who, how) if who == id => resume_old(cut, bad(format!("{how} at the cut")), vec![], now, rules),
+        Event::Closed(who) if who == old => (stay(cut), vec![Effect::Kill(old)]),
+        Event::Ended(who, how) if who == old => {
+            let verdict = Verdict::Unknown(format!("the old worker {how} at the cut"));
+            lost_old(cut, verdict, now, rules)
+        }
+        Event::Tick | Event::Asked(Ask::Upgrade { .. } | Ask::Stop) | Event::Acquired(_) | Event::Launched(_)
+        | Event::Stored(_) | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => (stay(cut), vec![]),
+    }
+}
+
+fn suspected(kind: Suspicion, why: String) -> Verdict {
+    match kind {
+        Suspicion::Silent | Suspicion::Failing => Verdict::Bad(why),
+        Suspicion::Wrong => Verdict::Wrong(why),
+    }
+}
+
+/// What a trouble after the order to cut means for the new release, if anything.
+fn of_trouble(trouble: Trouble, why: String) -> Option<Verdict> {
+    match trouble {
+        Trouble::Poisoned | Trouble::SyncFailed | Trouble::LogbookDropped => Some(Verdict::Unknown(why)),
+        Trouble::RecordRefused => Some(Verdict::Wrong(why)),
+        Trouble::Damage | Trouble::CannotStart => Some(Verdict::Bad(why)),
+        Trouble::Housekeeping => None,
+    }
+}
+
+/// The new worker must go and the old one lives.
+fn kill_new(cut: Cut, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
+    let Cut { old, new, attempt, terms, gap_us } = cut;
+    let kill = vec![Effect::Kill(new.instance)];
+    let deadline = now + rules.kill_alarm;
+    (State::RollingBack { old, new, attempt, terms, step: Back::Killing, verdict, gap_us, deadline }, kill)
+}
+
+/// The new worker is dead, confirmed; the old one takes authority back.
+fn resume_old(cut: Cut, verdict: Verdict, mut effects: Vec<Effect>, now: Moment, rules: &Rules) -> Step {
+    let Cut { old, new, attempt, terms, gap_us } = cut;
+    effects.push(Effect::Tell(old.instance, Command::Resume { term: terms.resume }));
+    effects.push(Effect::Tell(old.instance, Command::PeerGone { tag: new.tag }));
+    let deadline = now + rules.resume;
+    (State::RollingBack { old, new, attempt, terms, step: Back::Resuming, verdict, gap_us, deadline }, effects)
+}
+
+/// The old worker is dead before it was certain that the new one holds, or after the new one was told
+/// to yield: nobody may hold but the committed pair, started anew.
+fn lost_old(cut: Cut, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
+    let Cut { old, new, attempt, terms, gap_us } = cut;
+    let effects = vec![
+        Effect::Kill(new.instance),
+        Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![new.generation] },
+        Effect::Conclude { attempt, verdict, gap_us },
+    ];
+    clear(vec![new], After::Cold(old.release, old.generation), effects, now, rules)
+}
+
+fn probation(watch: Watch, mut judge: Judge, until: Moment, event: Event, now: Moment, rules: &Rules) -> Step {
+    let id = watch.new.instance;
+    let warm = watch.old.warm().map(|worker| worker.instance);
+    let stay = |Watch { old, new, attempt, terms, gap_us }: Watch, judge: Judge| State::Probation {
+        old,
+        new,
+        attempt,
+        terms,
+        gap_us,
+        judge,
+        until,
+    };
+    match event {
+        Event::Said(who, Said::Heartbeat(beat)) if who == id => match judge.heartbeat(&beat, now, &rules.limits) {
+            Some(verdict) => condemned(watch, verdict, now, rules),
+            None => (stay(watch, judge), vec![]),
+        },
+        Event::Said(who, Said::Heartbeat(beat)) if Some(who) == warm => {
+            if beat.lag > rules.limits.lag {
+                let why = format!("the old worker fell {} records behind, {} are allowed", beat.lag, rules.limits.lag);
+                return condemned(watch, Verdict::Unknown(why), now, rules);
+            }
+            let old = Old::Warm(watch.old.worker().clone(), now);
+            (stay(Watch { old, ..watch }, judge), vec![])
+        }
+        Event::Said(who, Said::Resigned(gap)) if Some(who) == warm => {
+            (stay(Watch { gap_us: Some(gap), ..watch }, judge), vec![])
+        }
+        Event::Said(who, Said::Suspects(kind, why)) if Some(who) == warm => {
+            condemned(watch, suspected(kind, why), now, rules)
+        }
+        Event::Said(who, Said::Trouble(trouble, why)) if who == id || Some(who) == warm => {
+            match of_trouble(trouble, why) {
+                Some(verdict) => condemned(watch, verdict, now, rules),
+                None => (stay(watch, judge), vec![]),
+            }
+        }
+        Event::Tick => {
+            if let Some(verdict) = judge.tick(now, &rules.limits) {
+                return condemned(watch, verdict, now, rules);
+            }
+            if let Old::Warm(worker, heard) = &watch.old
+                && now >= *heard + rules.limits.silence
+            {
+                let kill = vec![Effect::Kill(worker.instance)];
+                let old = Old::Warm(worker.clone(), now);
+                return (stay(Watch { old, ..watch }, judge), kill);
+            }
+            if now < until {
+                return (stay(watch, judge), vec![]);
+            }
+            begin_commit(watch, judge.heard(), now, rules)
+        }
+        Event::Asked(Ask::Rollback { uid }) => match watch.old.warm().cloned() {
+            Some(old) => {
+                let Watch { new, attempt, terms, .. } = watch;
+                let prepare = Effect::Tell(old.instance, Command::Prepare { term: terms.resume, reserve: None });
+                let (step, verdict) = (Reverse::Preparing, asked_back(uid));
+                let deadline = now + rules.retire;
+                (State::Reversing { old, new, attempt, terms, step, verdict, gap_us: None, deadline }, vec![prepare])
+            }
+            None => condemned(watch, asked_back(uid), now, rules),
+        },
+        Event::Ended(who, how) if who == id => new_died(watch, bad(format!("{how} on probation")), now, rules),
+        Event::Closed(who) if who == id => condemned(watch, bad("closed its control channel"), now, rules),
+        Event::Closed(who) if Some(who) == warm => (stay(watch, judge), vec![Effect::Kill(who)]),
+        Event::Ended(who, _) if Some(who) == warm => {
+            let (old, effects) = bury_old(&watch);
+            (stay(Watch { old, ..watch }, judge), effects)
+        }
+        Event::Asked(Ask::Upgrade { .. } | Ask::Stop) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
+        | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => (stay(watch, judge), vec![]),
+    }
+}
+
+/// The old worker died after `Took`: the new one goes on alone and answers for its tag.
+fn bury_old(watch: &Watch) -> (Old, Vec<Effect>) {
+    let worker = watch.old.worker().clone();
+    let effects = vec![
+        Effect::Tell(watch.new.instance, Command::PeerGone { tag: worker.tag }),
+        Effect::Alarm(format!(
+            "the old worker {} died while it watched; {} goes on alone",
+            worker.instance, watch.attempt.to
+        )),
+    ];
+    (Old::Gone(worker), effects)
+}
+
+/// The new worker is bad: kill it. If the old one is warm it resumes, otherwise its pair starts cold.
+fn condemned(watch: Watch, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
+    let Watch { old, new, attempt, terms, gap_us: _ } = watch;
+    match old {
+        Old::Warm(old, _) => kill_new(Cut { old, new, attempt, terms, gap_us: None }, verdict, now, rules),
+        Old::Gone(old) => lost_old(Cut { old, new, attempt, terms, gap_us: None }, verdict, now, rules),
+    }
+}
+
+/// The new worker is dead, before the commit point.
+fn new_died(watch: Watch, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
+    let Watch { old, new, attempt, terms, gap_us: _ } = watch;
+    match old {
+        Old::Warm(old, _) => resume_old(Cut { old, new, attempt, terms, gap_us: None }, verdict, vec![], now, rules),
+        Old::Gone(old) => {
+            let effects = vec![
+                Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![new.generation] },
+                Effect::Conclude { attempt, verdict, gap_us: None },
+            ];
+            clear(vec![], After::Cold(old.release, old.generation), effects, now, rules)
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------- the commit
+
+fn begin_commit(watch: Watch, heard: Moment, now: Moment, rules: &Rules) -> Step {
+    let (step, order) = match watch.old {
+        Old::Warm(..) => {
+            let mark = mark_of(&watch.new, true);
+            (Commit::Hashing(Hashes { mark, seen: vec![] }), Command::Mark { id: mark })
+        }
+        Old::Gone(_) => (Commit::Persisting, Command::Persist),
+    };
+    let effects = vec![Effect::Tell(watch.new.instance, order)];
+    let deadline = match step {
+        Commit::Hashing(_) => now + rules.level,
+        Commit::Persisting | Commit::Retiring | Commit::Recording | Commit::Sealing | Commit::Draining => {
+            now + rules.persist
+        }
+    };
+    (commit_at(watch, step, deadline, heard), effects)
+}
+
+pub(super) fn seal(
+    old: Old,
+    new: Worker,
+    attempt: Attempt,
+    terms: Terms,
+    gap_us: Option<u64>,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
+    let tell = vec![Effect::Tell(new.instance, Command::Commit { term: terms.take })];
+    let watch = Watch { old, new, attempt, terms, gap_us };
+    (commit_at(watch, Commit::Sealing, now + rules.persist, now), tell)
+}
+
+fn commit_at(watch: Watch, step: Commit, deadline: Moment, heard: Moment) -> State {
+    let Watch { old, new, attempt, terms, gap_us } = watch;
+    State::Committing { old, new, attempt, terms, gap_us, step, deadline, heard }
+}
+
+fn committing(
+    watch: Watch,
+    step: Commit,
+    deadline: Moment,
+    mut heard: Moment,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
+    let id = watch.new.instance;
+    let warm = watch.old.warm().map(|worker| worker.instance);
+    let before_point = match step {
+        Commit::Hashing(_) | Commit::Persisting | Commit::Retiring => true,
+        Commit::Recording | Commit::Sealing | Commit::Draining => false,
+    };
+    let persist = || vec![Effect::Tell(id, Command::Persist)];
+    let next = |watch, step, wait, effects| (commit_at(watch, step, now + wait, heard), effects);
+    match (step, event) {
+        (Commit::Hashing(hashes), Event::Said(who, Said::Hash(mark, hash))) if who == id || Some(who) == warm => {
+            match hashes.with(mark, who, hash) {
+                Compared::Waiting(hashes) => (commit_at(watch, Commit::Hashing(hashes), deadline, heard), vec![]),
+                Compared::Different => condemned(watch, different(), now, rules),
+                Compared::Equal => next(watch, Commit::Persisting, rules.persist, persist()),
+            }
+        }
+        (Commit::Persisting, Event::Said(who, Said::Persisted)) if who == id => match warm {
+            Some(old) => {
+                let retire = vec![Effect::Tell(old, Command::Retire { term: watch.terms.take })];
+                next(watch, Commit::Retiring, rules.retire, retire)
+            }
+            None => {
+                let record = vec![record(&watch)];
+                next(watch, Commit::Recording, rules.persist, record)
+            }
+        },
+        (Commit::Retiring, Event::Said(who, Said::Retired(_))) if Some(who) == warm => {
+            let record = vec![record(&watch)];
+            next(watch, Commit::Recording, rules.persist, record)
+        }
+        (Commit::Recording, Event::Stored(Stored::Recorded(_))) => {
+            let Watch { old, new, attempt, terms, gap_us } = watch;
+            seal(old, new, attempt, terms, gap_us, now, rules)
+        }
+        (Commit::Recording, Event::Stored(Stored::NotRecorded(why))) => {
+            let alarm = Effect::Alarm(format!("the committed record cannot be written: {why}. It is tried again"));
+            (commit_at(watch, Commit::Recording, now + RECORD_AGAIN, heard), vec![alarm])
+        }
+        (Commit::Recording, Event::Tick) if now >= deadline => {
+            let record = vec![record(&watch)];
+            next(watch, Commit::Recording, rules.persist, record)
+        }
+        (Commit::Sealing, Event::Said(who, Said::Sealed(term))) if who == id && term == watch.terms.take => match warm {
+            Some(old) => {
+                let drain =
+                    Command::Drain { stagger_ms: millis(rules.stagger), deadline_ms: millis(rules.drain) };
+                let tell = vec![Effect::Tell(old, drain)];
+                next(watch, Commit::Draining, rules.drain + rules.persist, tell)
+            }
+            None => committed(watch, heard),
+        },
+        (Commit::Sealing, Event::Tick) if now >= deadline => {
+            let effects = vec![
+                Effect::Tell(id, Command::Commit { term: watch.terms.take }),
+                Effect::Alarm("the new worker has not ended its logbook yet; it serves on".into()),
+            ];
+            next(watch, Commit::Sealing, rules.persist, effects)
+        }
+        (Commit::Draining, Event::Ended(who, _)) if Some(who) == warm => committed(watch, heard),
+        (Commit::Draining, Event::Tick) if now >= deadline => {
+            let kill = warm.map(Effect::Kill).into_iter().collect();
+            next(watch, Commit::Draining, rules.kill_alarm, kill)
+        }
+        // The old one does not answer: it is killed, and the new one is looked at once more after that.
+        (step @ (Commit::Hashing(_) | Commit::Retiring), Event::Tick) if now >= deadline => {
+            let new_is_silent = matches!(&step, Commit::Hashing(hashes) if !hashes.seen.iter().any(|(who, _)| *who == id));
+            if new_is_silent {
+                return condemned(watch, bad("did not hash its state in time"), now, rules);
+            }
+            let kill = warm.map(Effect::Kill).into_iter().collect();
+            next(watch, step, rules.kill_alarm, kill)
+        }
+        (Commit::Persisting, Event::Tick) if now >= deadline => {
+            let verdict = Verdict::Unknown("its database was not durable in time".into());
+            condemned(watch, verdict, now, rules)
+        }
+        (step, Event::Ended(who, _)) if Some(who) == warm => {
+            let (old, mut effects) = bury_old(&watch);
+            let watch = Watch { old, ..watch };
+            if before_point {
+                effects.extend(persist());
+                return next(watch, Commit::Persisting, rules.persist, effects);
+            }
+            (commit_at(watch, step, deadline, heard), effects)
+        }
+        (step, Event::Closed(who)) if Some(who) == warm => {
+            (commit_at(watch, step, deadline, heard), vec![Effect::Kill(who)])
+        }
+        (Commit::Retiring, Event::Said(who, Said::Refused(..))) if Some(who) == warm => {
+            next(watch, Commit::Retiring, rules.kill_alarm, vec![Effect::Kill(who)])
+        }
+        (step, Event::Said(who, Said::Heartbeat(_))) if who == id => {
+            heard = now;
+            (commit_at(watch, step, deadline, heard), vec![])
+        }
+        (_, Event::Asked(Ask::Rollback { uid })) if before_point => condemned(watch, asked_back(uid), now, rules),
+        (_, Event::Said(who, Said::Suspects(kind, why))) if before_point && Some(who) == warm => {
+            condemned(watch, suspected(kind, why), now, rules)
+        }
+        (step, Event::Said(who, Said::Trouble(trouble, why))) if before_point && (who == id || Some(who) == warm) => {
+            match of_trouble(trouble, why) {
+                Some(verdict) => condemned(watch, verdict, now, rules),
+                None => (commit_at(watch, step, deadline, heard), vec![]),
+            }
+        }
+        (step, Event::Tick) if now >= heard + rules.limits.silence => {
+            if before_point {
+                return condemned(watch, bad("hangs"), now, rules);
+            }
+            // Forward only: its death, which follows, restarts it on its own generation.
+            (commit_at(watch, step, deadline, now), vec![Effect::Kill(id)])
+        }
+        (_, Event::Closed(who)) if who == id && before_point => {
+            condemned(watch, bad("closed its control channel"), now, rules)
+        }
+        (step, Event::Closed(who)) if who == id => (commit_at(watch, step, deadline, heard), vec![Effect::Kill(id)]),
+        (_, Event::Ended(who, how)) if who == id && before_point => {
+            new_died(watch, bad(format!("{how} before it was committed")), now, rules)
+        }
+        (step, Event::Ended(who, how)) if who == id => died_after_commit(watch, &step, &how, now, rules),
+        (
+            step,
+            Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
+            | Event::Said(..) | Event::Ended(..) | Event::Closed(_),
+        ) => (commit_at(watch, step, deadline, heard), vec![]),
+    }
+}
+
+/// How long after a failed write of the committed record it is written again.
+const RECORD_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+fn record(watch: &Watch) -> Effect {
+    Effect::Record {
+        release: watch.new.release.clone(),
+        generation: watch.new.generation,
+        term: RecordTerm::Held(watch.terms.take),
+    }
+}
+
+/// Behind the commit point there is no way back: the new pair is what starts.
+fn died_after_commit(watch: Watch, step: &Commit, how: &str, now: Moment, rules: &Rules) -> Step {
+    let Watch { old, new, attempt, terms, gap_us } = watch;
+    let mut effects = vec![Effect::Alarm(format!("release {} {how} while it was committed; it starts again", new.release))];
+    let dying: Vec<Worker> = old.warm().into_iter().cloned().collect();
+    effects.extend(dying.iter().map(|worker| Effect::Kill(worker.instance)));
+    let old = old.worker().generation;
+    let after = match step {
+        Commit::Sealing | Commit::Draining => {
+            effects.push(Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![old] });
+            effects.push(Effect::Conclude { attempt, verdict: Verdict::Good, gap_us });
+            After::Cold(new.release, new.generation)
+        }
+        Commit::Hashing(_) | Commit::Persisting | Commit::Retiring | Commit::Recording => {
+            After::Record { worker: new, old, attempt, terms, gap_us }
+        }
+    };
+    clear(dying, after, effects, now, rules)
+}
+
+fn committed(watch: Watch, heard: Moment) -> Step {
+    let Watch { old, new, attempt, terms, gap_us } = watch;
+    let old = old.worker();
+    let effects = vec![
+        Effect::Tell(new.instance, Command::PeerGone { tag: old.tag }),
+        Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![old.generation] },
+        Effect::Conclude { attempt, verdict: Verdict::Good, gap_us },
+    ];
+    (State::Steady(Serving::new(new, terms.take, heard)), effects)
+}
+
+// -------------------------------------------------------------------------------------- the way back
+
+fn reversing(
+    cut: Cut,
+    step: Reverse,
+    verdict: Verdict,
+    deadline: Moment,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
+    let (old, id, term) = (cut.old.instance, cut.new.instance, cut.terms.resume);
+    let at = |Cut { old, new, attempt, terms, gap_us }: Cut, step, deadline, verdict| State::Reversing {
+        old,
+        new,
+        attempt,
+        terms,
+        step,
+        verdict,
+        gap_us,
+        deadline,
+    };
+    match event {
+        Event::Said(who, Said::Prepared(prepared))
+            if who == old && prepared == term && step == Reverse::Preparing =>
+        {
+            let order = Command::Cut { term, resume: 0, window_ms: millis(rules.window) };
+            let deadline = now + rules.window + rules.cut;
+            (at(cut, Reverse::Cutting, deadline, verdict), vec![Effect::Tell(id, order)])
+        }
+        Event::Said(who, Said::Resigned(gap)) if who == id => {
+            kill_new(Cut { gap_us: Some(gap), ..cut }, verdict, now, rules)
+        }
+        Event::Said(who, Said::Refused(..)) if who == id || who == old => kill_new(cut, verdict, now, rules),
+        Event::Said(who, Said::Suspects(..)) if who == old => kill_new(cut, verdict, now, rules),
+        Event::Said(who, Said::Trouble(trouble, why)) if (who == id || who == old) && of_trouble(trouble, why.clone()).is_some() => {
+            kill_new(cut, verdict, now, rules)
+        }
+        Event::Tick if now >= deadline => kill_new(cut, verdict, now, rules),
+        Event::Closed(who) if who == id => kill_new(cut, verdict, now, rules),
+        Event::Ended(who, _) if who == id => resume_old(cut, verdict, vec![], now, rules),
+        Event::Closed(who) if who == old => (at(cut, step, deadline, verdict), vec![Effect::Kill(old)]),
+        Event::Ended(who, _) if who == old => lost_old(cut, verdict, now, rules),
+        Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
+        | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => (at(cut, step, deadline, verdict), vec![]),
+    }
+}
+
+fn rolling_back(
+    cut: Cut,
+    step: Back,
+    verdict: Verdict,
+    deadline: Moment,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
+    let (old, id) = (cut.old.instance, cut.new.instance);
+    let at = |Cut { old, new, attempt, terms, gap_us }: Cut, step, deadline, verdict| State::RollingBack {
+        old,
+        new,
+        attempt,
+        terms,
+        step,
+        verdict,
+        gap_us,
+        deadline,
+    };
+    match (step, event) {
+        (Back::Killing, Event::Ended(who, _)) if who == id => resume_old(cut, verdict, vec![], now, rules),
+        (Back::Killing, Event::Tick) if now >= deadline => {
+            let effects = vec![Effect::Kill(id), not_dead(&cut.new)];
+            (at(cut, step, now + rules.kill_alarm, verdict), effects)
+        }
+        (Back::Killing, Event::Ended(who, how)) if who == old => {
+            let alarm = format!("the old worker {how} before it could resume; its pair starts cold");
+            let (state, mut effects) = lost_old(cut, verdict, now, rules);
+            effects.push(Effect::Alarm(alarm));
+            (state, effects)
+        }
+        (Back::Resuming, Event::Said(who, Said::Resumed(_, gap))) if who == old => {
+            let gap_us = cut.gap_us.or(Some(gap));
+            let tell = vec![Effect::Tell(old, Command::Persist)];
+            (at(Cut { gap_us, ..cut }, Back::Persisting(now), now + rules.persist, verdict), tell)
+        }
+        (Back::Persisting(_), Event::Said(who, Said::Persisted)) if who == old => {
+            let Cut { old, new, attempt, terms, gap_us } = cut;
+            let effects = vec![
+                Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![new.generation] },
+                Effect::Conclude { attempt, verdict, gap_us },
+            ];
+            (State::Steady(Serving::new(old, terms.resume, now)), effects)
+        }
+        (Back::Persisting(_), Event::Said(who, Said::Heartbeat(_))) if who == old => {
+            (at(cut, Back::Persisting(now), deadline, verdict), vec![])
+        }
+        (Back::Persisting(heard), Event::Tick) if now >= heard + rules.limits.silence => {
+            (at(cut, Back::Persisting(now), deadline, verdict), vec![Effect::Kill(old)])
+        }
+        (Back::Persisting(_), Event::Tick) if now >= deadline => {
+            let effects = vec![
+                Effect::Tell(old, Command::Persist),
+                Effect::Alarm("the resumed worker serves, but its database is not durable yet; it is asked again".into()),
+            ];
+            (at(cut, step, now + rules.persist, verdict), effects)
+        }
+        (Back::Resuming, Event::Tick) if now >= deadline => {
+            let Cut { old, new, attempt, terms, gap_us } = cut;
+            let effects = vec![
+                Effect::Kill(old.instance),
+                Effect::Alarm("the old worker did not resume in time; its pair starts cold".into()),
+                Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![new.generation] },
+                Effect::Conclude { attempt, verdict, gap_us },
+            ];
+            let after = After::Cold(old.release.clone(), old.generation);
+            clear(vec![old], after, effects, now, rules)
+        }
+        (Back::Resuming | Back::Persisting(_), Event::Ended(who, how)) if who == old => {
+            let Cut { old, new, attempt, terms, gap_us } = cut;
+            let effects = vec![
+                Effect::Alarm(format!("the old worker {how} after the roll-back; its pair starts cold")),
+                Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![new.generation] },
+                Effect::Conclude { attempt, verdict, gap_us },
+            ];
+            clear(vec![], After::Cold(old.release, old.generation), effects, now, rules)
+        }
+        (step, Event::Closed(who)) if who == old => (at(cut, step, deadline, verdict), vec![Effect::Kill(old)]),
+        (
+            step,
+            Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
+            | Event::Said(..) | Event::Ended(..) | Event::Closed(_),
+        ) => (at(cut, step, deadline, verdict), vec![]),
+    }
+}
+
+// ----------------------------------------------------------------------------- clearing and stopping
+
+/// Waits for the dead (`Kill` was ordered for each), then goes on.
+pub(super) fn clear(
+    dying: Vec<Worker>,
+    after: After,
+    mut effects: Vec<Effect>,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
+    if !dying.is_empty() {
+        return (State::Clearing { dying, after, alarm: now + rules.kill_alarm }, effects);
+    }
+    let (state, more) = match after {
+        After::Cold(release, generation) => start_cold(Pair::Committed(release, generation), 0, now, rules),
+        After::Record { ref worker, terms, .. } => {
+            let term = RecordTerm::Held(terms.take);
+            let record = Effect::Record { release: worker.release.clone(), generation: worker.generation, term };
+            (State::Clearing { dying, after, alarm: now + RECORD_AGAIN }, vec![record])
+        }
+    };
+    effects.extend(more);
+    (state, effects)
+}
+
+fn clearing(
+    mut dying: Vec<Worker>,
+    after: After,
+    alarm: Moment,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
+    match event {
+        Event::Ended(who, _) if dying.iter().any(|worker| worker.instance == who) => {
+            dying.retain(|worker| worker.instance != who);
+            if dying.is_empty() {
+                return clear(dying, after, vec![], now, rules);
+            }
+            (State::Clearing { dying, after, alarm }, vec![])
+        }
+        Event::Stored(Stored::Recorded(_)) if dying.is_empty() => match after {
+            After::Record { worker, old, attempt, terms, gap_us } => {
+                let pair = Pair::Committed(worker.release, worker.generation);
+                let (state, mut effects) = start_cold(pair, 0, now, rules);
+                effects.push(Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![old] });
+                effects.push(Effect::Conclude { attempt, verdict: Verdict::Good, gap_us });
+                (state, effects)
+            }
+            After::Cold(release, generation) => start_cold(Pair::Committed(release, generation), 0, now, rules),
+        },
+        Event::Stored(Stored::NotRecorded(why)) => {
+            let text = format!("the committed record cannot be written: {why}. Nothing serves until it is");
+            (State::Clearing { dying, after, alarm: now + RECORD_AGAIN }, vec![Effect::Alarm(text)])
+        }
+        Event::Tick if now >= alarm => {
+            if dying.is_empty() {
+                return clear(dying, after, vec![], now, rules);
+            }
+            let effects = dying.iter().flat_map(|w| [Effect::Kill(w.instance), not_dead(w)]).collect();
+            (State::Clearing { dying, after, alarm: now + rules.kill_alarm }, effects)
+        }
+        Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
+        | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => (State::Clearing { dying, after, alarm }, vec![]),
+    }
+}
+
+fn stopping(mut left: Vec<Worker>, deadline: Moment, event: Event, now: Moment, rules: &Rules) -> Step {
+    match event {
+        Event::Ended(who, _) => {
+            left.retain(|worker| worker.instance != who);
+            if left.is_empty() { (State::Stopped, vec![]) } else { (State::Stopping { left, deadline }, vec![]) }
+        }
+        Event::Tick if now >= deadline => {
+            let kill = left.iter().map(|worker| Effect::Kill(worker.instance)).collect();
+            (State::Stopping { left, deadline: now + rules.kill_alarm }, kill)
+        }
+        Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
+        | Event::Said(..) | Event::Closed(_) => (State::Stopping { left, deadline }, vec![]),
+    }
+}

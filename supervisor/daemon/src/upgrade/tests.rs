@@ -1,0 +1,559 @@
+//! The sequence's rules, each as a sentence, and a small world with faults that looks for two holders.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bumpless_shared::control::{Command, Heartbeat, Instance, Origin, Suspicion, Trouble};
+use bumpless_shared::digest::Digest;
+use bumpless_shared::release::Release;
+
+use super::judge::Limits;
+use super::recovery::{Found, Intent, Survivor, recover};
+use super::state::{Back, Commit, Old, Serving};
+use super::*;
+use bumpless_shared::control::Role;
+
+fn rules() -> Rules {
+    let seconds = Duration::from_secs;
+    Rules {
+        fetch: seconds(100),
+        install: seconds(100),
+        start: seconds(60),
+        stall: seconds(30),
+        level: seconds(40),
+        window: seconds(1),
+        cut: seconds(5),
+        probation: seconds(60),
+        persist: seconds(20),
+        retire: seconds(20),
+        resume: seconds(20),
+        drain: seconds(30),
+        stagger: seconds(1),
+        kill_alarm: seconds(10),
+        stop: seconds(60),
+        reserve: 1 << 20,
+        limits: Limits {
+            silence: seconds(4),
+            memory: 1 << 30,
+            lag: 1000,
+            logbook: 1 << 30,
+            error_permille: 10,
+            p99_factor: 5,
+            p99_floor: Duration::from_millis(50),
+            min_sample: 50,
+        },
+    }
+}
+
+fn at(seconds: u64) -> Moment {
+    Moment(Duration::from_secs(seconds))
+}
+
+fn release(number: u8) -> Release {
+    Release { version: format!("1.{number}.0").parse().unwrap(), sha256: Digest([number; 32]) }
+}
+
+fn worker(instance: Instance, number: u8) -> Worker {
+    Worker { instance, generation: instance, release: release(number), tag: (instance % 3) as u8 + 1 }
+}
+
+fn attempt() -> Attempt {
+    Attempt { from: Some(release(0)), to: release(1), by: None }
+}
+
+const TERMS: Terms = Terms { held: 1, take: 2, resume: 3 };
+
+fn serving() -> Serving {
+    Serving::new(worker(1, 0), 1, at(0))
+}
+
+fn probation() -> State {
+    State::Probation {
+        old: Old::Warm(worker(1, 0), at(0)),
+        new: worker(2, 1),
+        attempt: attempt(),
+        terms: TERMS,
+        gap_us: Some(700),
+        judge: judge::Judge::new(judge::Baseline::default(), at(0)),
+        until: at(60),
+    }
+}
+
+fn has(effects: &[Effect], wanted: &Effect) -> bool {
+    effects.contains(wanted)
+}
+
+fn step(state: State, event: Event, seconds: u64) -> (State, Vec<Effect>) {
+    state.step(event, at(seconds), &rules())
+}
+
+#[test]
+fn a_late_candidate_is_killed_and_the_old_worker_keeps_serving() {
+    let state = State::Starting { serving: serving(), attempt: attempt(), new: Some(worker(2, 1)), deadline: at(3) };
+    let (state, effects) = step(state, Event::Tick, 3);
+    assert_eq!(effects, [Effect::Kill(2)]);
+    let (state, effects) = step(state, Event::Ended(2, "was ended by SIGKILL".into()), 3);
+    assert!(matches!(&state, State::Steady(serving) if serving.worker.instance == 1));
+    assert!(has(&effects, &Effect::Tell(1, Command::PeerGone { tag: worker(2, 1).tag })));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Conclude { verdict: Verdict::Bad(_), .. })));
+}
+
+#[test]
+fn different_hashes_end_the_upgrade_for_ever() {
+    let step_of = super::state::Levelling::Hashing(super::state::Hashes { mark: 7, seen: vec![] });
+    let state =
+        State::Level { serving: serving(), attempt: attempt(), new: worker(2, 1), step: step_of, deadline: at(40) };
+    let (state, effects) = step(state, Event::Said(1, Said::Hash(7, Digest([1; 32]))), 1);
+    assert!(effects.is_empty());
+    let (state, effects) = step(state, Event::Said(2, Said::Hash(7, Digest([2; 32]))), 1);
+    assert_eq!(effects, [Effect::Kill(2)]);
+    assert!(matches!(state, State::BackingOut { verdict: Verdict::Wrong(_), .. }));
+}
+
+#[test]
+fn the_old_worker_resumes_only_after_the_new_ones_confirmed_death() {
+    let (state, effects) =
+        step(probation(), Event::Said(1, Said::Suspects(Suspicion::Silent, "no answer".into())), 5);
+    assert_eq!(effects, [Effect::Kill(2)]);
+    let (state, effects) = step(state, Event::Said(1, Said::Heartbeat(Heartbeat::default())), 6);
+    assert!(effects.is_empty());
+    let (state, effects) = step(state, Event::Ended(2, "was ended by SIGKILL".into()), 7);
+    assert_eq!(effects[0], Effect::Tell(1, Command::Resume { term: 3 }));
+    assert!(matches!(state, State::RollingBack { step: Back::Resuming, .. }));
+}
+
+#[test]
+fn a_wrong_answer_on_probation_is_not_only_bad() {
+    let (state, _) = step(probation(), Event::Said(1, Said::Suspects(Suspicion::Wrong, "content".into())), 5);
+    assert!(matches!(state, State::RollingBack { verdict: Verdict::Wrong(_), .. }));
+}
+
+#[test]
+fn a_disk_error_takes_the_cut_back_without_blaming_the_release() {
+    let (state, _) = step(probation(), Event::Said(2, Said::Trouble(Trouble::Poisoned, "disk".into())), 5);
+    assert!(matches!(state, State::RollingBack { verdict: Verdict::Unknown(_), .. }));
+}
+
+#[test]
+fn silence_of_the_old_worker_never_counts_against_the_new_one() {
+    let (state, effects) = step(probation(), Event::Said(2, Said::Heartbeat(Heartbeat::default())), 4);
+    assert!(effects.is_empty());
+    let (state, effects) = step(state, Event::Tick, 5);
+    assert_eq!(effects, [Effect::Kill(1)]);
+    let (state, effects) = step(state, Event::Ended(1, "was ended by SIGKILL".into()), 5);
+    assert!(matches!(&state, State::Probation { old: Old::Gone(_), .. }));
+    assert_eq!(effects[0], Effect::Tell(2, Command::PeerGone { tag: worker(1, 0).tag }));
+}
+
+#[test]
+fn a_commit_follows_its_order_and_records_only_after_the_old_one_has_given_up() {
+    let tell = |who, command| Effect::Tell(who, command);
+    let (state, _) = step(probation(), Event::Said(2, Said::Heartbeat(Heartbeat::default())), 59);
+    let (state, _) = step(state, Event::Said(1, Said::Heartbeat(Heartbeat::default())), 59);
+    let (state, effects) = step(state, Event::Tick, 60);
+    assert_eq!(effects, [tell(2, Command::Mark { id: 5 })]);
+    let (state, _) = step(state, Event::Said(2, Said::Hash(5, Digest([9; 32]))), 60);
+    let (state, effects) = step(state, Event::Said(1, Said::Hash(5, Digest([9; 32]))), 60);
+    assert_eq!(effects, [tell(2, Command::Persist)]);
+    let (state, effects) = step(state, Event::Said(2, Said::Persisted), 61);
+    assert_eq!(effects, [tell(1, Command::Retire { term: 2 })]);
+    let (state, effects) = step(state, Event::Said(1, Said::Retired(2)), 61);
+    let record = Effect::Record { release: release(1), generation: 2, term: RecordTerm::Held(2) };
+    assert_eq!(effects, [record.clone()]);
+    let (state, _) = step(state, Event::Stored(Stored::NotRecorded("full".into())), 61);
+    let (state, _) = step(state, Event::Said(2, Said::Heartbeat(Heartbeat::default())), 62);
+    let (state, effects) = step(state, Event::Tick, 62);
+    assert_eq!(effects, [record]);
+    let (state, effects) = step(state, Event::Stored(Stored::Recorded(2)), 62);
+    assert_eq!(effects, [tell(2, Command::Commit { term: 2 })]);
+    let (state, effects) = step(state, Event::Said(2, Said::Sealed(2)), 62);
+    assert_eq!(effects, [tell(1, Command::Drain { stagger_ms: 1000, deadline_ms: 30000 })]);
+    let (state, effects) = step(state, Event::Ended(1, "exited with status 0".into()), 63);
+    assert!(matches!(&state, State::Steady(serving) if serving.worker.instance == 2 && serving.term == 2));
+    assert!(has(&effects, &Effect::Discard { logs: vec![1, 2], generations: vec![1] }));
+}
+
+#[test]
+fn if_the_old_one_dies_before_the_commit_point_the_new_one_is_looked_at_once_more() {
+    let state = State::Committing {
+        old: Old::Warm(worker(1, 0), at(0)),
+        new: worker(2, 1),
+        attempt: attempt(),
+        terms: TERMS,
+        gap_us: None,
+        step: Commit::Retiring,
+        deadline: at(20),
+        heard: at(0),
+    };
+    let (state, effects) = step(state, Event::Ended(1, "died".into()), 1);
+    assert!(has(&effects, &Effect::Tell(2, Command::Persist)));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Record { .. })));
+    let (_, effects) = step(state, Event::Said(2, Said::Persisted), 1);
+    assert!(matches!(effects.as_slice(), [Effect::Record { .. }]));
+}
+
+#[test]
+fn behind_the_commit_point_a_death_restarts_the_new_pair() {
+    let state = State::Committing {
+        old: Old::Gone(worker(1, 0)),
+        new: worker(2, 1),
+        attempt: attempt(),
+        terms: TERMS,
+        gap_us: None,
+        step: Commit::Sealing,
+        deadline: at(20),
+        heard: at(0),
+    };
+    let (_, effects) = step(state, Event::Ended(2, "died".into()), 1);
+    let spawn = Effect::Spawn { release: release(1), generation: Some(2), origin: Origin::Cold, tag: 1 };
+    assert!(has(&effects, &spawn));
+}
+
+#[test]
+fn a_restarted_supervisor_judges_on_and_never_touches_the_committed_generation() {
+    let found = Found {
+        committed: Some((release(0), 1)),
+        intent: Some(Intent { attempt: attempt(), generation: 2, old_generation: 1, terms: Some(TERMS) }),
+        alive: vec![
+            Survivor { worker: worker(1, 0), role: Role::Frozen { term: 2, resume: 3 } },
+            Survivor { worker: worker(2, 1), role: Role::Holding { term: 2 } },
+        ],
+    };
+    let (state, effects) = recover(found, at(0), &rules());
+    assert!(matches!(state, State::Probation { old: Old::Warm(..), .. }));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Record { .. } | Effect::Kill(_))));
+}
+
+#[test]
+fn a_restarted_supervisor_lets_a_frozen_worker_resume_only_on_the_committed_generation() {
+    let alive = |generation| {
+        let mut frozen = worker(1, 0);
+        frozen.generation = generation;
+        vec![Survivor { worker: frozen, role: Role::Frozen { term: 2, resume: 3 } }]
+    };
+    let intent = Some(Intent { attempt: attempt(), generation: 2, old_generation: 1, terms: Some(TERMS) });
+    let found = |generation| Found { committed: Some((release(0), 1)), intent: intent.clone(), alive: alive(generation) };
+    let (_, effects) = recover(found(1), at(0), &rules());
+    assert!(has(&effects, &Effect::Tell(1, Command::Resume { term: 3 })));
+    let (state, effects) = recover(found(9), at(0), &rules());
+    assert!(has(&effects, &Effect::Kill(1)));
+    assert!(matches!(state, State::Clearing { .. }));
+}
+
+// ------------------------------------------------------------------------------- a world with faults
+
+/// A worker as the world knows it.
+#[derive(Clone, Debug)]
+struct Sim {
+    worker: Worker,
+    role: SimRole,
+    hung: bool,
+    prepared: Option<u64>,
+    peer: Option<Instance>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum SimRole {
+    Idle,
+    Holding(u64),
+    Frozen,
+    Retired,
+}
+
+/// Everything outside the pure function, with faults drawn from a seed.
+struct World {
+    seed: u64,
+    faults: bool,
+    living: BTreeMap<Instance, Sim>,
+    committed: Option<(Release, u64, u64)>,
+    next_instance: Instance,
+    next_term: u64,
+    queues: BTreeMap<Instance, VecDeque<Event>>,
+    own: VecDeque<Event>,
+    trace: Vec<String>,
+}
+
+impl World {
+    fn draw(&mut self, below: u64) -> u64 {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed % below
+    }
+
+    fn fails(&mut self, one_in: u64) -> bool {
+        self.faults && self.draw(one_in) == 0
+    }
+
+    fn say(&mut self, from: Instance, said: Said) {
+        if self.living.get(&from).is_some_and(|sim| !sim.hung) {
+            self.queues.entry(from).or_default().push_back(Event::Said(from, said));
+        }
+    }
+
+    fn die(&mut self, who: Instance, how: &str) {
+        if self.living.remove(&who).is_some() {
+            self.queues.entry(who).or_default().push_back(Event::Ended(who, how.into()));
+        }
+    }
+
+    fn holders(&self) -> Vec<Instance> {
+        let holds = |sim: &&Sim| matches!(sim.role, SimRole::Holding(_));
+        self.living.values().filter(holds).map(|sim| sim.worker.instance).collect()
+    }
+
+    fn hold(&mut self, who: Instance, term: u64) {
+        if let Some(sim) = self.living.get_mut(&who) {
+            sim.role = SimRole::Holding(term);
+        }
+        assert!(self.holders().len() <= 1, "two holders: {:?}\n{}", self.holders(), self.trace.join("\n"));
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        self.trace.push(format!("{effect:?}"));
+        match effect {
+            Effect::Fetch(_) => self.own.push_back(Event::Acquired(Acquired::Fetched)),
+            Effect::Install(_) => self.own.push_back(Event::Acquired(Acquired::Installed)),
+            Effect::Spawn { release, generation, tag, .. } => {
+                self.next_instance += 1;
+                let instance = self.next_instance;
+                let worker = Worker { instance, generation: generation.unwrap_or(instance), release, tag };
+                if self.fails(20) {
+                    let failed = Launched::Failed(Verdict::Unknown("no process".into()));
+                    self.own.push_back(Event::Launched(failed));
+                    return;
+                }
+                let sim = Sim { worker: worker.clone(), role: SimRole::Idle, hung: false, prepared: None, peer: None };
+                self.living.insert(instance, sim);
+                self.own.push_back(Event::Launched(Launched::Running(worker)));
+                self.say(instance, Said::Greeting);
+            }
+            Effect::Start(worker, _) => self.say(worker.instance, Said::Ready(self.next_term)),
+            Effect::Pair { serving, new } => {
+                for (one, other) in [(&serving, &new), (&new, &serving)] {
+                    if let Some(sim) = self.living.get_mut(&one.instance) {
+                        sim.peer = Some(other.instance);
+                    }
+                }
+                self.say(new.instance, Said::Left(10));
+                self.say(new.instance, Said::Level);
+            }
+            Effect::Tell(who, command) => self.order(who, command),
+            Effect::Kill(who) => self.die(who, "was ended by SIGKILL"),
+            Effect::Reserve { .. } if self.fails(10) => {
+                self.own.push_back(Event::Stored(Stored::NotReserved("full".into())));
+            }
+            Effect::Reserve { held: (_, held), .. } => {
+                let terms = Terms { held, take: self.next_term + 1, resume: self.next_term + 2 };
+                self.next_term += 2;
+                self.own.push_back(Event::Stored(Stored::Reserved(terms)));
+            }
+            Effect::Record { .. } if self.fails(4) => {
+                self.own.push_back(Event::Stored(Stored::NotRecorded("full".into())));
+            }
+            Effect::Record { release, generation, term } => {
+                let term = match term {
+                    RecordTerm::Held(term) => term,
+                    RecordTerm::Above(_) => {
+                        self.next_term += 1;
+                        self.next_term
+                    }
+                };
+                self.committed = Some((release, generation, term));
+                self.own.push_back(Event::Stored(Stored::Recorded(term)));
+            }
+            Effect::Discard { generations, .. } => {
+                let committed = self.committed.as_ref().map(|(_, generation, _)| *generation);
+                assert!(
+                    !generations.iter().any(|generation| Some(*generation) == committed),
+                    "the committed generation is discarded\n{}",
+                    self.trace.join("\n")
+                );
+            }
+            Effect::CancelAcquire | Effect::Conclude { .. } | Effect::Alarm(_) | Effect::Note(_) => {}
+        }
+    }
+
+    fn order(&mut self, who: Instance, command: Command) {
+        let Some(sim) = self.living.get(&who).cloned() else { return };
+        if sim.hung {
+            return;
+        }
+        match command {
+            Command::Go { term } if sim.role == SimRole::Idle && sim.peer.is_none() => {
+                // A candidate is told to go before it is paired; only the committed pair takes authority.
+                let committed = self.committed.as_ref().is_some_and(|(_, generation, _)| *generation == sim.worker.generation);
+                if committed {
+                    self.hold(who, term);
+                    self.say(who, Said::Going);
+                }
+            }
+            Command::Mark { id } => {
+                self.say(who, Said::Hash(id, Digest([7; 32])));
+                if let Some(peer) = sim.peer {
+                    self.say(peer, Said::Hash(id, Digest([7; 32])));
+                }
+            }
+            Command::Prepare { term, .. } => {
+                if let Some(sim) = self.living.get_mut(&who) {
+                    sim.prepared = Some(term);
+                }
+                self.say(who, Said::Prepared(term));
+            }
+            Command::Cut { term, .. } => self.cut(&sim, term),
+            Command::Resume { term } => match sim.role {
+                SimRole::Frozen | SimRole::Retired | SimRole::Holding(_) => {
+                    let peer_lives = sim.peer.is_some_and(|peer| self.living.contains_key(&peer));
+                    assert!(!peer_lives, "resumed beside a living peer\n{}", self.trace.join("\n"));
+                    self.hold(who, term);
+                    self.say(who, Said::Resumed(term, 900));
+                }
+                SimRole::Idle => self.say(who, Said::Refused("Resume".into(), "idle".into())),
+            },
+            Command::PeerGone { .. } => {
+                if let Some(sim) = self.living.get_mut(&who) {
+                    sim.peer = None;
+                }
+            }
+            Command::Persist => self.say(who, Said::Persisted),
+            Command::Retire { term } => {
+                if let Some(sim) = self.living.get_mut(&who) {
+                    assert_eq!(sim.role, SimRole::Frozen, "a holder was told to retire");
+                    sim.role = SimRole::Retired;
+                }
+                self.say(who, Said::Retired(term));
+            }
+            Command::Commit { term } => self.say(who, Said::Sealed(term)),
+            Command::Drain { .. } => {
+                self.say(who, Said::Drained);
+                self.die(who, "exited with status 0");
+            }
+            Command::Stop { .. } => self.die(who, "exited with status 0"),
+            Command::Go { .. } | Command::Start(_) | Command::Pair { .. } | Command::Remove { .. } => {}
+        }
+    }
+
+    /// The freeze, and then the taker's half, unless a fault comes between.
+    fn cut(&mut self, old: &Sim, term: u64) {
+        let (id, peer) = (old.worker.instance, old.peer);
+        if self.fails(8) {
+            return self.say(id, Said::Refused("Cut".into(), "the link is closed".into()));
+        }
+        if let Some(sim) = self.living.get_mut(&id) {
+            sim.role = SimRole::Frozen;
+        }
+        self.say(id, Said::Yielded(term));
+        if self.fails(6) {
+            return self.die(id, "was ended by SIGKILL");
+        }
+        let Some(taker) = peer.and_then(|peer| self.living.get(&peer)).cloned() else { return };
+        if taker.hung || taker.prepared != Some(term) {
+            return;
+        }
+        self.hold(taker.worker.instance, term);
+        self.say(taker.worker.instance, Said::Took(term));
+        self.say(id, Said::Resigned(800));
+    }
+
+    /// The next event: from a random worker's queue, our own, or time.
+    fn next(&mut self) -> Option<Event> {
+        if let Some(event) = self.own.pop_front() {
+            return Some(event);
+        }
+        let waiting: Vec<Instance> = self.queues.iter().filter(|(_, queue)| !queue.is_empty()).map(|(id, _)| *id).collect();
+        if waiting.is_empty() {
+            return None;
+        }
+        let index = self.draw(waiting.len() as u64) as usize;
+        self.queues.get_mut(&waiting[index]).and_then(VecDeque::pop_front)
+    }
+
+    fn fault(&mut self) {
+        let ids: Vec<Instance> = self.living.keys().copied().collect();
+        if ids.is_empty() || !self.fails(12) {
+            return;
+        }
+        let who = ids[self.draw(ids.len() as u64) as usize];
+        match self.draw(3) {
+            0 => self.die(who, "was ended by SIGSEGV"),
+            1 => {
+                if let Some(sim) = self.living.get_mut(&who) {
+                    sim.hung = true;
+                }
+            }
+            _ => self.queues.entry(who).or_default().push_back(Event::Closed(who)),
+        }
+    }
+}
+
+/// One life: upgrades, rollbacks and faults for a while, then quiet. Returns whether it ended Steady.
+fn live(seed: u64) -> (bool, Vec<String>) {
+    let mut world = World {
+        seed: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+        faults: true,
+        living: BTreeMap::new(),
+        committed: None,
+        next_instance: 0,
+        next_term: 0,
+        queues: BTreeMap::new(),
+        own: VecDeque::new(),
+        trace: vec![format!("seed {seed}")],
+    };
+    let rules = rules();
+    let mut state = State::Vacant;
+    let mut now = 0;
+    let mut number = 0;
+    for round in 0..600 {
+        world.faults = round < 400;
+        let event = match world.draw(10) {
+            0 if matches!(state, State::Steady(_) | State::Vacant) && round < 500 => {
+                number += 1;
+                let from = world.committed.as_ref().map(|(release, ..)| release.clone());
+                let attempt = Attempt { from, to: release(number), by: None };
+                let installed = world.draw(2) == 0;
+                Event::Asked(Ask::Upgrade { attempt, installed })
+            }
+            1 if world.faults && world.draw(6) == 0 => Event::Asked(Ask::Rollback { uid: 0 }),
+            _ => match world.next() {
+                Some(event) => event,
+                None => {
+                    // Nothing is waiting: whoever lives and does not hang is heard, then time passes.
+                    now += 3;
+                    let well: Vec<Instance> =
+                        world.living.iter().filter(|(_, sim)| !sim.hung).map(|(id, _)| *id).collect();
+                    for who in well {
+                        let beat = Event::Said(who, Said::Heartbeat(Heartbeat::default()));
+                        let (next, effects) = state.step(beat, at(now), &rules);
+                        state = next;
+                        effects.into_iter().for_each(|effect| world.perform(effect));
+                    }
+                    world.fault();
+                    Event::Tick
+                }
+            },
+        };
+        world.trace.push(format!("{now}: {event:?}"));
+        let (next, effects) = state.step(event, at(now), &rules);
+        state = next;
+        effects.into_iter().for_each(|effect| world.perform(effect));
+        world.fault();
+    }
+    let steady = match &state {
+        State::Steady(serving) => world.holders() == [serving.worker.instance] && world.living.len() == 1,
+        State::Vacant => world.living.is_empty(),
+        _ => false,
+    };
+    world.trace.push(format!("{state:?}"));
+    (steady, world.trace)
+}
+
+#[test]
+fn whatever_dies_hangs_or_fills_up_there_is_never_a_second_holder_and_it_ends_steady() {
+    for seed in 0..3000 {
+        let (steady, trace) = live(seed);
+        assert!(steady, "did not end steady\n{}", trace.join("\n"));
+    }
+}

@@ -1,0 +1,141 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use bumpless_control::Version;
+use bumpless_control::request::Request;
+use clap::{Parser, Subcommand};
+
+/// Where the supervisor listens unless it is told otherwise.
+pub const SOCKET: &str = "/run/bumpless/control.sock";
+
+/// Names another socket, where `--socket` does not.
+pub const SOCKET_VARIABLE: &str = "BUMPLESS_SOCKET";
+
+/// Shows and steers a node that is upgraded while it serves.
+///
+/// Exit codes: 0 done, 2 wrong usage, 3 refused, 4 nothing to do, 5 failed, 6 rolled back, 7 no supervisor
+/// answers.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(name = "bumpless", version)]
+pub struct Arguments {
+    /// Print one JSON object ("schema":1, times in unix seconds) instead of words
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// The supervisor's control socket [default: $BUMPLESS_SOCKET, or /run/bumpless/control.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Verb {
+    /// What runs, what is going on, what comes next and why not now
+    Status,
+    /// Look at the feed now
+    Check,
+    /// Upgrade to the newest release that may run here, or to VERSION, and wait for the end
+    ///
+    /// Ending this command does not end the upgrade.
+    Upgrade {
+        /// Such as 1.8.2
+        version: Option<Version>,
+        /// Return as soon as it has begun
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Go back to the release before, and wait for the end
+    ///
+    /// While the new release is still on probation this is immediate; later it is an upgrade to the
+    /// previous release.
+    Rollback {
+        /// Return as soon as it has begun
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Begin no upgrade until `bumpless unhold`
+    Hold {
+        /// For the next person who looks
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let upgrades begin again
+    Unhold,
+    /// What happened here, oldest first
+    History {
+        /// At most so many entries, the newest
+        #[arg(short = 'n', long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Releases that are installed here or offered by the feed
+    Versions,
+}
+
+impl Arguments {
+    /// The socket to ask.
+    pub fn socket(&self) -> PathBuf {
+        let variable = || std::env::var_os(SOCKET_VARIABLE).map(PathBuf::from);
+        self.socket.clone().or_else(variable).unwrap_or_else(|| PathBuf::from(SOCKET))
+    }
+}
+
+impl Verb {
+    /// What it asks.
+    pub fn request(&self) -> Request {
+        match self {
+            Verb::Status => Request::Status,
+            Verb::Check => Request::Check,
+            Verb::Upgrade { version, no_wait } => {
+                Request::Upgrade { version: version.clone(), wait: !no_wait }
+            }
+            Verb::Rollback { no_wait } => Request::Rollback { wait: !no_wait },
+            Verb::Hold { reason } => Request::Hold { reason: reason.clone() },
+            Verb::Unhold => Request::Unhold,
+            Verb::History { limit } => Request::History { limit: *limit },
+            Verb::Versions => Request::Versions,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn request(line: &str) -> Request {
+        Arguments::try_parse_from(line.split(' ')).unwrap().verb.request()
+    }
+
+    #[test]
+    fn each_verb_asks_what_it_says_and_upgrades_are_waited_for() {
+        assert_eq!(request("bumpless status"), Request::Status);
+        assert_eq!(request("bumpless upgrade"), Request::Upgrade { version: None, wait: true });
+        let version = Some("1.1.0".parse().unwrap());
+        assert_eq!(request("bumpless upgrade 1.1.0 --no-wait"), Request::Upgrade { version, wait: false });
+        assert_eq!(request("bumpless rollback"), Request::Rollback { wait: true });
+        assert_eq!(request("bumpless hold --reason racks"), Request::Hold { reason: "racks".into() });
+        assert_eq!(request("bumpless history -n 3"), Request::History { limit: 3 });
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_exit_code_2() {
+        for line in
+            ["bumpless", "bumpless explode", "bumpless hold", "bumpless upgrade ../x", "bumpless status --x"]
+        {
+            assert_eq!(Arguments::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_socket_can_stand_before_or_behind_the_verb() {
+        for line in ["bumpless --socket /s --json status", "bumpless status --json --socket /s"] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!((arguments.socket(), arguments.json), (PathBuf::from("/s"), true));
+        }
+    }
+}

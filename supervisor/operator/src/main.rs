@@ -1,0 +1,4 @@
+//! `bumpless`: see the library.
+fn main() -> std::process::ExitCode {
+    bumpless::main()
+}

@@ -1,0 +1,495 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use bumpless_control::reply::{Answer, Move, Progress};
+use bumpless_control::status::*;
+use bumpless_control::{Digest, schema::Schema};
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+/// 2026-11-20 11:21:00 UTC.
+const NOW: u64 = 1_795_173_660;
+
+fn worker(release: &str, byte: u8, instance: u64, term: Option<u64>) -> Worker {
+    Worker {
+        release: release.parse().unwrap(),
+        sha256: Digest([byte; 32]),
+        term,
+        instance,
+        pid: 1000 + instance as i32,
+        since: NOW - 8640,
+        figures: None,
+    }
+}
+
+fn figures() -> Figures {
+    Figures {
+        memory: 84_000_000,
+        connections: 512,
+        lag: 0,
+        logbook: 0,
+        requests_per_second: 340,
+        errors_permille: 0,
+        p99_us: 1200,
+        at: NOW - 1,
+    }
+}
+
+fn steady() -> Status {
+    Status {
+        schema: Schema,
+        supervisor: Supervisor { version: "0.1.0".into(), pid: 812, since: NOW - 3 * 86_400 },
+        serving: Some(Worker { figures: Some(figures()), ..worker("1.1.0", 0x9c, 4, Some(5)) }),
+        standby: None,
+        draining: None,
+        upgrade: None,
+        next_check: Some(NOW + 2460),
+        next: None,
+        held: None,
+        quarantined: Vec::new(),
+        last: Some(Last {
+            result: Ending::Committed,
+            from: Some("1.0.0".parse().unwrap()),
+            to: "1.1.0".parse().unwrap(),
+            at: NOW - 8640,
+            gap_ms: Some(0.84),
+            reason: None,
+        }),
+        feed: Some(Feed {
+            channel: "stable".into(),
+            urls: vec!["https://releases.example.org".into()],
+            checked_at: Some(NOW - 1140),
+            error: None,
+        }),
+        alarms: Vec::new(),
+        you_need_to_do: None,
+    }
+}
+
+fn upgrading(phase: Phase) -> Upgrade {
+    Upgrade {
+        phase,
+        from: Some("1.0.0".parse().unwrap()),
+        to: "1.1.0".parse().unwrap(),
+        since: NOW - 12,
+        attempt: 1,
+        attempts: 3,
+        progress: None,
+        deadline: Some(NOW + 48),
+        text: None,
+    }
+}
+
+fn after_a_failure() -> Status {
+    Status {
+        last: Some(Last {
+            result: Ending::RolledBack,
+            from: Some("1.1.0".parse().unwrap()),
+            to: "1.2.0".parse().unwrap(),
+            at: NOW - 185,
+            gap_ms: Some(1.4),
+            reason: Some("the new worker died 2.0 s after the cut (exited with status 101)".into()),
+        }),
+        quarantined: vec![Quarantined {
+            release: "1.2.0".parse().unwrap(),
+            sha256: Digest([0x5e; 32]),
+            reason:
+                "it failed 3 of 3 times; at last the worker died 2.0 s after the cut (exited with status 101)"
+                    .into(),
+            at: NOW - 185,
+            output:
+                "bumpless-node 1.2.0: took over in term 6\nthread 'main' panicked: planned fault\u{1b}[0m\n"
+                    .into(),
+        }],
+        next: Some(Next {
+            what: "upgrade to a release newer than 1.2.0".into(),
+            at: None,
+            why_not: Some("the feed offers none".into()),
+        }),
+        ..steady()
+    }
+}
+
+#[test]
+fn steady_in_words() {
+    assert_eq!(
+        report::report(&steady(), NOW),
+        "\
+Release 1.1.0 is serving, since 2026-11-20 08:57:00 UTC (2 h 24 min ago).
+    worker 4, process 1004, term 5, release hash 9c9c9c9c
+    512 connections, 340 requests per second, 99 % answered within 1.2 ms, memory 84.0 MB
+
+No upgrade is under way.
+The last upgrade went well: from 1.0.0 to 1.1.0, 2026-11-20 08:57:00 UTC (2 h 24 min ago).
+    During the cut nothing was served for 0.8 ms.
+
+Feed, channel stable: last seen 19 min ago, looked at again in 41 min.
+Supervisor: bumplessd 0.1.0, process 812, since 2026-11-17 11:21:00 UTC (3 days ago).
+
+You need to do: nothing
+"
+    );
+}
+
+#[test]
+fn syncing_in_words() {
+    let status = Status {
+        serving: Some(worker("1.0.0", 0x11, 3, Some(4))),
+        standby: Some(Worker {
+            since: NOW - 9,
+            figures: Some(Figures { connections: 0, requests_per_second: 0, lag: 120, ..figures() }),
+            ..worker("1.1.0", 0x9c, 4, None)
+        }),
+        upgrade: Some(Upgrade {
+            attempt: 2,
+            progress: Some(Amount { done: 150_000_000, total: Some(300_000_000) }),
+            ..upgrading(Phase::Syncing)
+        }),
+        last: None,
+        ..steady()
+    };
+    assert_eq!(
+        report::report(&status, NOW),
+        "\
+Release 1.0.0 is serving, since 2026-11-20 08:57:00 UTC (2 h 24 min ago).
+    worker 3, process 1003, term 4, release hash 11111111
+Standing by: release 1.1.0
+    worker 4, process 1004, release hash 9c9c9c9c
+    0 connections, 120 records behind, memory 84.0 MB
+
+An upgrade from 1.0.0 to 1.1.0 is under way, for 12 s, try 2 of 3.
+    Now: the new worker takes over a copy of the state; the old one serves.
+    Progress: 150.0 MB of 300.0 MB (50 %)
+    Given up if that is not done by 2026-11-20 11:21:48 UTC (in 48 s).
+
+Feed, channel stable: last seen 19 min ago, looked at again in 41 min.
+Supervisor: bumplessd 0.1.0, process 812, since 2026-11-17 11:21:00 UTC (3 days ago).
+
+You need to do: nothing
+"
+    );
+}
+
+#[test]
+fn probation_in_words() {
+    let status = Status {
+        serving: Some(Worker { since: NOW - 5, ..worker("1.1.0", 0x9c, 4, Some(5)) }),
+        standby: Some(worker("1.0.0", 0x11, 3, Some(4))),
+        upgrade: Some(upgrading(Phase::Probation)),
+        last: None,
+        feed: None,
+        next_check: None,
+        ..steady()
+    };
+    assert_eq!(
+        report::report(&status, NOW),
+        "\
+Release 1.1.0 is serving, since 2026-11-20 11:20:55 UTC (5 s ago).
+    worker 4, process 1004, term 5, release hash 9c9c9c9c
+Standing by: release 1.0.0
+    worker 3, process 1003, term 4, release hash 11111111
+
+An upgrade from 1.0.0 to 1.1.0 is under way, for 12 s.
+    Now: the new worker serves and is watched; the old one is ready to take over again.
+    The verdict is due at 2026-11-20 11:21:48 UTC (in 48 s).
+
+No feed is configured, so no new release is ever found (feed.urls in config.toml).
+Supervisor: bumplessd 0.1.0, process 812, since 2026-11-17 11:21:00 UTC (3 days ago).
+
+You need to do: nothing
+"
+    );
+}
+
+#[test]
+fn after_a_failed_upgrade_in_words() {
+    assert_eq!(
+        report::report(&after_a_failure(), NOW),
+        "\
+Release 1.1.0 is serving, since 2026-11-20 08:57:00 UTC (2 h 24 min ago).
+    worker 4, process 1004, term 5, release hash 9c9c9c9c
+    512 connections, 340 requests per second, 99 % answered within 1.2 ms, memory 84.0 MB
+
+No upgrade is under way.
+The last upgrade FAILED and was taken back: from 1.1.0 to 1.2.0, 2026-11-20 11:17:55 UTC (3 min ago).
+    Why: the new worker died 2.0 s after the cut (exited with status 101).
+    1.1.0 took over again with everything that had been stored; in between nothing was served for 1.4 ms.
+
+Not tried again on this node:
+  1.2.0 (hash 5e5e5e5e), since 2026-11-20 11:17:55 UTC (3 min ago):
+    it failed 3 of 3 times; at last the worker died 2.0 s after the cut (exited with status 101).
+    The last that its worker wrote:
+        bumpless-node 1.2.0: took over in term 6
+        thread 'main' panicked: planned fault\\u{1b}[0m
+
+Next: upgrade to a release newer than 1.2.0.
+    Not now, because the feed offers none.
+Feed, channel stable: last seen 19 min ago, looked at again in 41 min.
+Supervisor: bumplessd 0.1.0, process 812, since 2026-11-17 11:21:00 UTC (3 days ago).
+
+You need to do: nothing
+"
+    );
+}
+
+#[test]
+fn held_in_words() {
+    let status = Status {
+        held: Some(Held { reason: "moving racks.".into(), at: NOW - 600, by: Some(1000) }),
+        next: Some(Next {
+            what: "upgrade to 1.2.0".into(),
+            at: None,
+            why_not: Some("upgrades are held".into()),
+        }),
+        you_need_to_do: Some("bumpless unhold, once the reason is gone".into()),
+        ..steady()
+    };
+    let text = report::report(&status, NOW);
+    let end = text.split("\n\n").skip(2).collect::<Vec<_>>().join("\n\n");
+    assert_eq!(
+        end,
+        "\
+Upgrades are HELD by user 1000, since 2026-11-20 11:11:00 UTC (10 min ago): moving racks.
+    None begins until somebody says: bumpless unhold
+Next: upgrade to 1.2.0.
+    Not now, because upgrades are held.
+Feed, channel stable: last seen 19 min ago, looked at again in 41 min.
+Supervisor: bumplessd 0.1.0, process 812, since 2026-11-17 11:21:00 UTC (3 days ago).
+
+You need to do: bumpless unhold, once the reason is gone
+"
+    );
+}
+
+#[test]
+fn nothing_serving_and_no_feed_in_words() {
+    let status = Status {
+        serving: None,
+        next_check: None,
+        last: None,
+        feed: None,
+        alarms: vec![Alarm { at: NOW - 60, text: "no release was ever installed here".into() }],
+        you_need_to_do: Some("set feed.urls and feed.root in /etc/bumpless/config.toml".into()),
+        ..steady()
+    };
+    assert_eq!(
+        report::report(&status, NOW),
+        "\
+ALARM, since 2026-11-20 11:20:00 UTC (60 s ago):
+    no release was ever installed here
+NOTHING IS SERVING.
+
+No upgrade is under way.
+
+No feed is configured, so no new release is ever found (feed.urls in config.toml).
+Supervisor: bumplessd 0.1.0, process 812, since 2026-11-17 11:21:00 UTC (3 days ago).
+
+You need to do: set feed.urls and feed.root in /etc/bumpless/config.toml
+"
+    );
+}
+
+#[test]
+fn a_feed_that_is_gone_in_words() {
+    let mut status = steady();
+    status.feed.as_mut().unwrap().error =
+        Some("releases.example.org: connection refused. 1.1.0 serves on.".into());
+    assert!(report::report(&status, NOW).contains(
+        "Feed, channel stable: last seen 19 min ago, looked at again in 41 min.\n    \
+         The last look FAILED: releases.example.org: connection refused. 1.1.0 serves on.\n"
+    ));
+}
+
+#[test]
+fn every_phase_and_every_ending_has_words() {
+    for phase in [
+        Phase::Fetching,
+        Phase::Verifying,
+        Phase::Installing,
+        Phase::Starting,
+        Phase::Syncing,
+        Phase::Level,
+        Phase::Cutting,
+        Phase::Probation,
+        Phase::Committing,
+        Phase::Draining,
+        Phase::BackingOut,
+        Phase::RollingBack,
+        Phase::Recovering,
+        Phase::Other("dreaming".into()),
+    ] {
+        let word = phase.as_str().to_owned();
+        let status = Status { upgrade: Some(upgrading(phase)), ..steady() };
+        let text = report::report(&status, NOW);
+        assert!(
+            text.contains("    Now: ") && text.ends_with("\nYou need to do: nothing\n"),
+            "{word}: {text}"
+        );
+    }
+    for ending in [
+        Ending::Committed,
+        Ending::RolledBack,
+        Ending::Failed,
+        Ending::Undecided,
+        Ending::Other("odd".into()),
+    ] {
+        let mut status = after_a_failure();
+        status.last.as_mut().unwrap().result = ending;
+        assert!(report::report(&status, NOW).contains("The last upgrade"));
+    }
+}
+
+/// A supervisor that answers one request with these lines, and says what it was asked.
+fn supervisor(path: &Path, replies: Vec<Reply>) -> std::thread::JoinHandle<String> {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+        for reply in replies {
+            stream.write_all((reply.line() + "\n").as_bytes()).unwrap();
+        }
+        line
+    })
+}
+
+fn bumpless(path: &Path, line: &str) -> (u8, String, String) {
+    let line = format!("bumpless --socket {} {line}", path.display());
+    let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = run(&arguments, Screen::Lines, &mut out, &mut err);
+    (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+fn progress(phase: Phase) -> Reply {
+    Reply::Progress(Progress {
+        phase,
+        from: Some("1.0.0".parse().unwrap()),
+        to: "1.1.0".parse().unwrap(),
+        done: None,
+        total: None,
+        deadline: None,
+        text: None,
+    })
+}
+
+#[test]
+fn an_upgrade_is_waited_for_and_its_progress_stays_out_of_stdout() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let step = Move { from: Some("1.0.0".parse().unwrap()), to: "1.1.0".parse().unwrap(), gap_ms: Some(0.8) };
+    let done = Reply::Outcome(Outcome::Done { answer: Answer::Upgraded(step) });
+    let asked = supervisor(&path, vec![progress(Phase::Starting), progress(Phase::Syncing), done]);
+    let (code, out, err) = bumpless(&path, "upgrade 1.1.0");
+    assert_eq!(
+        asked.join().unwrap(),
+        "{\"schema\":1,\"verb\":\"upgrade\",\"version\":\"1.1.0\",\"wait\":true}\n"
+    );
+    assert_eq!(code, 0);
+    assert_eq!(out, "Done: from 1.0.0 to 1.1.0; 1.1.0 serves. Nothing was served for 0.8 ms.\n");
+    assert_eq!(err, "from 1.0.0 to 1.1.0: starting\nfrom 1.0.0 to 1.1.0: taking over the state\n");
+}
+
+#[test]
+fn each_outcome_has_its_exit_code_and_its_object() {
+    let reason = || "because".to_owned();
+    let back = Outcome::RolledBack {
+        from: "1.0.0".parse().unwrap(),
+        to: "1.1.0".parse().unwrap(),
+        gap_ms: Some(1.5),
+        reason: reason(),
+    };
+    for (outcome, code, object) in [
+        (
+            Outcome::Done { answer: Answer::Unheld },
+            0,
+            "{\"answer\":\"unheld\",\"result\":\"done\",\"schema\":1}\n",
+        ),
+        (
+            Outcome::Refused { reason: reason() },
+            3,
+            "{\"reason\":\"because\",\"result\":\"refused\",\"schema\":1}\n",
+        ),
+        (
+            Outcome::NothingToDo { reason: reason() },
+            4,
+            "{\"reason\":\"because\",\"result\":\"nothing_to_do\",\"schema\":1}\n",
+        ),
+        (
+            Outcome::Failed { reason: reason() },
+            5,
+            "{\"reason\":\"because\",\"result\":\"failed\",\"schema\":1}\n",
+        ),
+        (
+            back,
+            6,
+            "{\"from\":\"1.0.0\",\"gap_ms\":1.5,\"reason\":\"because\",\"result\":\"rolled_back\",\"schema\":1,\"to\":\"1.1.0\"}\n",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        supervisor(&path, vec![progress(Phase::Starting), Reply::Outcome(outcome.clone())]);
+        assert_eq!(bumpless(&path, "upgrade --json"), (code, object.into(), String::new()));
+        assert!(!listing::outcome(&outcome, NOW).is_empty());
+    }
+}
+
+#[test]
+fn a_supervisor_that_is_gone_is_exit_code_7_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let (code, out, err) = bumpless(&path, "status");
+    assert_eq!((code, out.as_str()), (7, ""));
+    assert_eq!(
+        err.replace(path.to_str().unwrap(), "/run/bumpless/control.sock"),
+        "\
+No supervisor answers at /run/bumpless/control.sock (No such file or directory (os error 2)).
+A node that was serving serves on without it, but nothing is upgraded or watched.
+
+You need to do: start the supervisor, bumplessd; if it runs elsewhere, name its socket with --socket
+"
+    );
+    let (code, out, err) = bumpless(&path, "status --json");
+    assert_eq!((code, err.as_str()), (7, ""));
+    assert!(out.starts_with("{\"reason\":\"No supervisor answers at "), "{out}");
+    assert!(out.ends_with("\"result\":\"no_supervisor\",\"schema\":1}\n"), "{out}");
+}
+
+#[test]
+fn a_supervisor_that_goes_away_half_way_is_exit_code_7() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    supervisor(&path, vec![progress(Phase::Syncing)]);
+    let (code, _, err) = bumpless(&path, "upgrade");
+    assert_eq!(code, 7);
+    assert!(
+        err.contains("went away before it had answered")
+            && err.ends_with("You need to do: bumpless status\n"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_request_that_is_too_long_is_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let (code, _, err) = bumpless(&path, &format!("hold --reason {}", "x".repeat(5000)));
+    assert_eq!(code, 2);
+    assert!(err.contains("at most 4096"), "{err}");
+}
+
+#[test]
+fn status_history_and_versions_as_objects_are_what_was_asked_for() {
+    let object = Outcome::Done { answer: Answer::Status(Box::new(steady())) }.object();
+    assert_eq!(object["schema"], 1);
+    assert_eq!(object["serving"]["release"], "1.1.0");
+    assert_eq!(
+        Outcome::Done { answer: Answer::History(vec![]) }.object().to_string(),
+        "{\"history\":[],\"schema\":1}"
+    );
+    assert_eq!(
+        Outcome::Done { answer: Answer::Versions(vec![]) }.object().to_string(),
+        "{\"schema\":1,\"versions\":[]}"
+    );
+}
