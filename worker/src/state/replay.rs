@@ -1,0 +1,276 @@
+//! Applying what is read from a logbook, by whoever reads it: a standby, a worker that resumes, a
+//! cold start.
+//!
+//! Applying is idempotent, and it believes nothing: a record must decode, its content must have its
+//! name, its chunk file must be there and have the right content. A record that fails is **refused**:
+//! kept byte for byte under `refused/`, reported, and passed over. A failure of this machine (disk
+//! full, I/O error) is not the record's fault and ends the replay.
+//!
+//! Records at or below the position but above the floor are looked at, too: after a power loss the
+//! database may have come further than its rows or its chunk files' names (see [`Store`]).
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs;
+
+use bumpless_shared::control::{Sequence, Term};
+use bumpless_shared::operation::Operation;
+
+use super::chunks::Check;
+use super::content::name_of;
+use super::directory::{FileError, make_directory};
+use super::log_reader::{Damage, Record};
+use super::snapshot::Snapshot;
+#[allow(unused_imports, reason = "for the documentation")]
+use super::store::Store;
+use super::store::{Commit, Position, Writer};
+use super::store_error::StoreError;
+
+/// What a reader hands over: a record, or the knowledge that some are lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The next record.
+    Record(Record),
+    /// Records that cannot be read; the position moves past them.
+    Damage(Damage),
+}
+
+/// A mark was reached.
+#[derive(Debug)]
+pub struct Marked {
+    /// The mark's id.
+    pub id: u64,
+    /// Its record's number.
+    pub sequence: Sequence,
+    /// The state exactly there.
+    pub snapshot: Snapshot,
+}
+
+/// A record that was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its term.
+    pub term: Term,
+    /// Its number.
+    pub sequence: Sequence,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal { term, sequence, reason } = self;
+        write!(f, "record {sequence} of term {term} was refused and kept aside: {reason}")
+    }
+}
+
+/// What came of some steps.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// How far the state has come.
+    pub position: Position,
+    /// Records that changed it.
+    pub applied: u64,
+    /// Marks, in order.
+    pub marks: Vec<Marked>,
+    /// Records that were not accepted.
+    pub refused: Vec<Refusal>,
+    /// Records that were lost.
+    pub damage: Vec<Damage>,
+}
+
+/// Why following ended, for good.
+#[derive(Debug)]
+pub enum FollowError {
+    /// A record is missing that the reader should have reported; nothing behind it was applied.
+    Gap {
+        /// The record that should have come.
+        expected: Sequence,
+        /// The one that came.
+        found: Sequence,
+    },
+    /// The state could not be written.
+    Store(StoreError),
+    /// A refused record could not be kept.
+    File(FileError),
+}
+
+impl From<StoreError> for FollowError {
+    fn from(error: StoreError) -> Self {
+        FollowError::Store(error)
+    }
+}
+
+impl From<FileError> for FollowError {
+    fn from(error: FileError) -> Self {
+        FollowError::File(error)
+    }
+}
+
+impl fmt::Display for FollowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FollowError::Gap { expected, found } => {
+                write!(f, "record {found} came where {expected} was expected")
+            }
+            FollowError::Store(error) => error.fmt(f),
+            FollowError::File(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for FollowError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            FollowError::Gap { .. } => None,
+            FollowError::Store(error) => Some(error),
+            FollowError::File(error) => Some(error),
+        }
+    }
+}
+
+/// Why one record is not applied.
+enum Unfit {
+    /// Its own fault.
+    Refused(String),
+    /// This machine's.
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Unfit {
+    fn from(error: StoreError) -> Self {
+        Unfit::Failed(error)
+    }
+}
+
+/// Applies the steps in order. Nothing is synced: the logbook is the durable copy until
+/// [`Writer::persist`].
+pub(super) fn follow(writer: &mut Writer, steps: &[Step]) -> Result<Followed, FollowError> {
+    let mut replay =
+        Replay { position: writer.store().position(), fresh: Vec::new(), names: HashSet::new(), writer };
+    let mut followed = Followed::default();
+    for step in steps {
+        match step {
+            Step::Record(record) => replay.record(record, &mut followed)?,
+            Step::Damage(damage) => {
+                followed.damage.push(*damage);
+                replay.pass(*damage);
+            }
+        }
+    }
+    replay.flush()?;
+    followed.position = replay.position;
+    Ok(followed)
+}
+
+struct Replay<'a> {
+    writer: &'a mut Writer,
+    /// Of the last step, whether it is committed or not.
+    position: Position,
+    /// Not committed yet.
+    fresh: Vec<Operation>,
+    names: HashSet<[u8; 32]>,
+}
+
+impl Replay<'_> {
+    fn record(&mut self, record: &Record, followed: &mut Followed) -> Result<(), FollowError> {
+        let Position { term, sequence } = self.position;
+        let repair = record.sequence <= sequence;
+        if repair && record.sequence <= self.writer.store().floor() {
+            return Ok(());
+        }
+        if !repair {
+            // A later term has begun: what its predecessor wrote beyond that never happened.
+            if record.term < term {
+                return Ok(());
+            }
+            if record.sequence != sequence + 1 {
+                return Err(FollowError::Gap { expected: sequence + 1, found: record.sequence });
+            }
+        }
+        match self.examine(record) {
+            Ok(Some(operation)) => {
+                followed.applied += 1;
+                self.fresh.push(operation);
+            }
+            Ok(None) => {}
+            Err(Unfit::Failed(error)) => return Err(error.into()),
+            Err(Unfit::Refused(reason)) => {
+                self.keep(record)?;
+                let Record { term, sequence, .. } = *record;
+                followed.refused.push(Refusal { term, sequence, reason });
+            }
+        }
+        if repair {
+            return Ok(());
+        }
+        self.position = Position { term: record.term, sequence: record.sequence };
+        if let Ok(Operation::Mark { id }) = Operation::decode(record.payload()) {
+            self.flush()?;
+            followed.marks.push(Marked { id, sequence: record.sequence, snapshot: self.writer.snapshot() });
+        }
+        Ok(())
+    }
+
+    /// The operation, if it is right and changes anything.
+    fn examine(&mut self, record: &Record) -> Result<Option<Operation>, Unfit> {
+        let operation =
+            Operation::decode(record.payload()).map_err(|error| Unfit::Refused(error.to_string()))?;
+        let store = self.writer.store();
+        match &operation {
+            Operation::Mark { .. } => return Ok(None),
+            Operation::Store { name, content } => {
+                let found = name_of(content);
+                if found != *name {
+                    return Err(Unfit::Refused(format!("the content of {name} hashes to {found}")));
+                }
+            }
+            Operation::Link { name, length } => {
+                let known = store.holds(*name)?;
+                if known && store.has_chunk(*name).map_err(StoreError::File)? {
+                    return Ok(None);
+                }
+                store.link_chunk(record.generation, *name, *length, Check::Content).map_err(|error| {
+                    if error.is_bad_file() {
+                        Unfit::Refused(error.to_string())
+                    } else {
+                        Unfit::Failed(StoreError::Chunk(error))
+                    }
+                })?;
+            }
+        }
+        let (Operation::Store { name, .. } | Operation::Link { name, .. }) = &operation else {
+            return Ok(None);
+        };
+        if store.holds(*name)? || !self.names.insert(name.0) {
+            return Ok(None);
+        }
+        Ok(Some(operation))
+    }
+
+    fn pass(&mut self, damage: Damage) {
+        // Without an end nothing is known to be behind it; in an outdated term nothing counts.
+        if let Some(last) = damage.last
+            && last > self.position.sequence
+            && damage.term >= self.position.term
+        {
+            self.position = Position { term: damage.term, sequence: last };
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.names.clear();
+        let fresh = std::mem::take(&mut self.fresh);
+        if fresh.is_empty() && self.position == self.writer.store().position() {
+            return Ok(());
+        }
+        self.writer.commit(&fresh, self.position, Commit::Buffered)
+    }
+
+    fn keep(&self, record: &Record) -> Result<(), FileError> {
+        let refused = self.writer.store().state().refused();
+        make_directory(&refused)?;
+        let path = refused.join(format!("{}-{}", record.term, record.sequence));
+        fs::write(&path, &record.bytes).map_err(FileError::at("keep", path))
+    }
+}

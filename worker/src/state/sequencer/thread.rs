@@ -1,0 +1,447 @@
+//! The thread: what each order does, in which state.
+
+use std::collections::HashMap;
+
+use bumpless_shared::control::{Durability, Sequence, Term};
+use bumpless_shared::digest::Digest;
+use bumpless_shared::operation::Operation;
+use tokio::sync::{mpsc, watch};
+
+use super::super::content::Content;
+use super::super::log_writer::{LogError, LogWriter, Made, Prepared, SEGMENT};
+use super::super::replay::{FollowError, Followed, Marked, Step, follow};
+use super::super::store::{Commit, Position, Writer};
+use super::super::store_error::StoreError;
+use super::refusal::{OrderError, PutRefused};
+use super::{Command, Done, Event, Frozen, GROUP, Logbook, Opened, Put, Role, Status, Stored, refuse};
+
+pub(super) enum State {
+    Holding { term: Term, log: Log },
+    Frozen(Frozen),
+    Following,
+    Poisoned { cause: String },
+}
+
+pub(super) enum Log {
+    None,
+    Expendable(LogWriter),
+    Durable(LogWriter),
+    /// `attempted`: numbers up to here may be in the file, so they are not used again.
+    Failed {
+        attempted: Sequence,
+        cause: String,
+    },
+}
+
+impl State {
+    pub(super) fn role(&self) -> Role {
+        match self {
+            State::Holding { term, log } => Role::Holding {
+                term: *term,
+                logbook: match log {
+                    Log::None => Logbook::None,
+                    Log::Expendable(_) => Logbook::Expendable,
+                    Log::Durable(_) => Logbook::Durable,
+                    Log::Failed { .. } => Logbook::Failed,
+                },
+            },
+            State::Frozen(Frozen { term, sequence }) => Role::Frozen { term: *term, sequence: *sequence },
+            State::Following => Role::Following,
+            State::Poisoned { .. } => Role::Poisoned,
+        }
+    }
+}
+
+#[derive(PartialEq)]
+enum Flow {
+    Go,
+    Stop,
+}
+
+pub(super) struct Thread {
+    pub(super) writer: Writer,
+    pub(super) state: State,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) status: watch::Sender<Status>,
+}
+
+impl Thread {
+    pub(super) fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        while let Some(command) = commands.blocking_recv() {
+            let mut after = None;
+            match command {
+                Command::Put(first) => {
+                    let mut group = vec![first];
+                    while group.len() < GROUP {
+                        match commands.try_recv() {
+                            Ok(Command::Put(put)) => group.push(put),
+                            Ok(other) => {
+                                after = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    self.puts(group);
+                }
+                other => after = Some(other),
+            }
+            if let Some(command) = after
+                && self.order(command) == Flow::Stop
+            {
+                return;
+            }
+        }
+    }
+
+    /// Carries an order out. Status first, answer second: whoever got the answer sees the status.
+    fn order(&mut self, command: Command) -> Flow {
+        match command {
+            Command::Put(put) => self.puts(vec![put]),
+            Command::OpenLogbook(done) => self.answer(done, Thread::open_logbook),
+            Command::DropLogbook(done) => self.answer(done, Thread::drop_logbook),
+            Command::Mark { id, done } => self.answer(done, |thread| thread.mark(id)),
+            Command::Freeze(done) => self.answer(done, Thread::freeze),
+            Command::Take { prepared, at, done } => self.answer(done, |thread| thread.take(prepared, at)),
+            Command::Follow { steps, done } => self.answer(done, |thread| thread.follow(&steps)),
+            Command::Resume { term, done } => self.answer(done, |thread| thread.resume(term)),
+            Command::EndLogbook(done) => self.answer(done, Thread::end_logbook),
+            Command::Trim { up_to, done } => self.answer(done, |thread| thread.trim(up_to)),
+            Command::Snapshot(done) => self.answer(done, |thread| Ok(thread.writer.snapshot())),
+            Command::Persist(done) => self.answer(done, Thread::persist),
+            Command::Stop(done) => {
+                self.answer(done, Thread::persist);
+                return Flow::Stop;
+            }
+        }
+        Flow::Go
+    }
+
+    fn answer<T>(&mut self, done: Done<T>, act: impl FnOnce(&mut Thread) -> Result<T, OrderError>) {
+        let result = act(self);
+        self.tell();
+        // Whoever asked may have gone.
+        let _ = done.send(result);
+    }
+
+    fn tell(&self) {
+        let now = Status { role: self.state.role(), position: self.writer.store().position() };
+        self.status.send_if_modified(|status| {
+            let changed = *status != now;
+            *status = now;
+            changed
+        });
+    }
+
+    fn poison(&mut self, error: StoreError) -> OrderError {
+        let cause = error.to_string();
+        self.state = State::Poisoned { cause: cause.clone() };
+        // Nobody listens to a worker that is stopping.
+        let _ = self.events.send(Event::Poisoned { cause: cause.clone() });
+        OrderError::Poisoned { cause }
+    }
+
+    fn wrong_role<T>(&self, order: &'static str) -> Result<T, OrderError> {
+        match &self.state {
+            State::Poisoned { cause } => Err(OrderError::Poisoned { cause: cause.clone() }),
+            state => Err(OrderError::WrongRole { order, role: state.role() }),
+        }
+    }
+
+    fn open_logbook(&mut self) -> Result<Opened, OrderError> {
+        let State::Holding { term, log: Log::None } = self.state else {
+            return self.wrong_role("open a logbook");
+        };
+        let store = self.writer.store().clone();
+        if store.state().log(term).exists() {
+            // Everything in it came from this very database; once that is durable, it is worth nothing.
+            self.persist()?;
+            store.state().remove_log(term).map_err(OrderError::Remove)?;
+        }
+        let first = store.position().sequence + 1;
+        let prepared =
+            Prepared::make_with(store.state(), term, store.generation(), first, SEGMENT, Made::Buffered)
+                .map_err(OrderError::Log)?;
+        self.state = State::Holding { term, log: Log::Expendable(prepared.begin(first)) };
+        Ok(Opened { term, snapshot: self.writer.snapshot() })
+    }
+
+    fn drop_logbook(&mut self) -> Result<(), OrderError> {
+        match self.state {
+            State::Holding { term, log: Log::None | Log::Expendable(_) } => {
+                self.state = State::Holding { term, log: Log::None };
+                Ok(())
+            }
+            State::Holding { log: Log::Durable(_) | Log::Failed { .. }, .. }
+            | State::Frozen(_)
+            | State::Following
+            | State::Poisoned { .. } => self.wrong_role("drop the logbook"),
+        }
+    }
+
+    fn mark(&mut self, id: u64) -> Result<Marked, OrderError> {
+        let State::Holding { log: Log::Expendable(_) | Log::Durable(_), .. } = self.state else {
+            return self.wrong_role("append a mark");
+        };
+        let sequence = self.record(&[Operation::Mark { id }]).map_err(|cause| match &self.state {
+            State::Poisoned { .. } => OrderError::Poisoned { cause },
+            State::Holding { .. } | State::Frozen(_) | State::Following => {
+                OrderError::Log(LogError::Poisoned { cause })
+            }
+        })?;
+        // An expendable logbook may have been dropped over it.
+        if let State::Holding { log: Log::None, .. } = self.state {
+            return self.wrong_role("append a mark");
+        }
+        Ok(Marked { id, sequence, snapshot: self.writer.snapshot() })
+    }
+
+    fn freeze(&mut self) -> Result<Frozen, OrderError> {
+        let sequence = self.writer.store().position().sequence;
+        match &self.state {
+            State::Frozen(frozen) => Ok(*frozen),
+            State::Holding { term, log: Log::Expendable(_) | Log::Durable(_) | Log::Failed { .. } } => {
+                let frozen = Frozen { term: *term, sequence };
+                self.state = State::Frozen(frozen);
+                Ok(frozen)
+            }
+            // Without a logbook nobody could follow.
+            State::Holding { log: Log::None, .. } | State::Following | State::Poisoned { .. } => {
+                self.wrong_role("freeze")
+            }
+        }
+    }
+
+    fn take(&mut self, prepared: Prepared, at: Sequence) -> Result<Sequence, OrderError> {
+        let State::Following = self.state else {
+            return self.wrong_role("take the authority");
+        };
+        let position = self.writer.store().position();
+        if position.sequence != at {
+            return Err(OrderError::NotThere { wanted: at, position });
+        }
+        let term = prepared.term();
+        if term <= position.term {
+            return Err(OrderError::OldTerm { term, position });
+        }
+        self.state = State::Holding { term, log: Log::Durable(prepared.begin(at + 1)) };
+        Ok(at + 1)
+    }
+
+    fn follow(&mut self, steps: &[Step]) -> Result<Followed, OrderError> {
+        match self.state {
+            State::Frozen(_) | State::Following => {}
+            State::Holding { .. } | State::Poisoned { .. } => return self.wrong_role("follow a logbook"),
+        }
+        match follow(&mut self.writer, steps) {
+            Ok(followed) => Ok(followed),
+            Err(FollowError::Store(error @ StoreError::Database { .. })) => Err(self.poison(error)),
+            Err(error) => Err(OrderError::Follow(error)),
+        }
+    }
+
+    fn resume(&mut self, term: Term) -> Result<Position, OrderError> {
+        let position = self.writer.store().position();
+        match self.state {
+            State::Holding { term: held, .. } if held == term => return Ok(position),
+            State::Frozen(_) | State::Following => {}
+            State::Holding { .. } | State::Poisoned { .. } => return self.wrong_role("resume"),
+        }
+        if term <= position.term {
+            return Err(OrderError::OldTerm { term, position });
+        }
+        begin_term(&mut self.writer, term).map_err(|error| self.poison(error))?;
+        self.state = State::Holding { term, log: Log::None };
+        Ok(self.writer.store().position())
+    }
+
+    fn end_logbook(&mut self) -> Result<Position, OrderError> {
+        let (term, attempted) = match &self.state {
+            State::Holding { log: Log::None, .. } => return Ok(self.writer.store().position()),
+            State::Holding { term, log: Log::Durable(log) } => (*term, log.last()),
+            State::Holding { term, log: Log::Failed { attempted, .. } } => (*term, *attempted),
+            State::Holding { log: Log::Expendable(_), .. }
+            | State::Frozen(_)
+            | State::Following
+            | State::Poisoned { .. } => return self.wrong_role("end the logbook"),
+        };
+        let result = self
+            .writer
+            .persist()
+            .and_then(|()| self.writer.commit(&[], Position { term, sequence: attempted }, Commit::Synced))
+            .and_then(|()| self.writer.persist());
+        result.map_err(|error| self.poison(error))?;
+        self.state = State::Holding { term, log: Log::None };
+        Ok(self.writer.store().position())
+    }
+
+    fn trim(&mut self, up_to: Sequence) -> Result<(), OrderError> {
+        match &mut self.state {
+            State::Holding { log: Log::Expendable(log) | Log::Durable(log), .. } => {
+                log.trim(up_to).map_err(OrderError::Log)
+            }
+            State::Holding { .. } | State::Frozen(_) | State::Following | State::Poisoned { .. } => {
+                self.wrong_role("trim the logbook")
+            }
+        }
+    }
+
+    fn persist(&mut self) -> Result<Position, OrderError> {
+        if let State::Poisoned { cause } = &self.state {
+            return Err(OrderError::Poisoned { cause: cause.clone() });
+        }
+        self.writer.persist().map_err(|error| self.poison(error))?;
+        Ok(self.writer.store().position())
+    }
+
+    /// Stores a group of puts and answers each.
+    fn puts(&mut self, group: Vec<Put>) {
+        if let Some(refused) = refuse(self.state.role()) {
+            for put in group {
+                let _ = put.done.send(Err(refused.clone()));
+            }
+            return;
+        }
+        let mut answers: Vec<Result<Stored, PutRefused>> = Vec::with_capacity(group.len());
+        let mut fresh: Vec<Operation> = Vec::new();
+        // Which puts wait for which of the fresh operations.
+        let mut waiting: Vec<Option<usize>> = Vec::with_capacity(group.len());
+        let mut places: HashMap<Digest, usize> = HashMap::new();
+        for put in &group {
+            let name = put.content.name();
+            let place = match places.get(&name) {
+                Some(place) => Some(*place),
+                None => match self.writer.store().holds(name) {
+                    Ok(true) => None,
+                    Ok(false) => {
+                        places.insert(name, fresh.len());
+                        fresh.push(operation(&put.content));
+                        Some(fresh.len() - 1)
+                    }
+                    Err(error) => {
+                        answers.push(Err(PutRefused::Unreadable { cause: error.to_string() }));
+                        waiting.push(None);
+                        continue;
+                    }
+                },
+            };
+            answers.push(Ok(Stored::Already));
+            waiting.push(place);
+        }
+        if !fresh.is_empty() {
+            let outcome = match self.room(&fresh) {
+                Ok(()) => self.record(&fresh).map_err(|cause| PutRefused::Failed { cause }),
+                Err(refused) => Err(refused),
+            };
+            for (answer, place) in answers.iter_mut().zip(waiting) {
+                let Some(place) = place else { continue };
+                *answer = outcome.clone().map(|last| {
+                    let sequence = last + 1 + place as u64 - fresh.len() as u64;
+                    Stored::New { sequence }
+                });
+            }
+        }
+        self.tell();
+        for (put, answer) in group.into_iter().zip(answers) {
+            // Whoever asked may have gone; it is stored all the same.
+            let _ = put.done.send(answer);
+        }
+    }
+
+    fn room(&self, fresh: &[Operation]) -> Result<(), PutRefused> {
+        let store = self.writer.store();
+        let needed = fresh.iter().map(|operation| match operation {
+            Operation::Store { content, .. } => content.len() as u64 + 64,
+            Operation::Link { .. } | Operation::Mark { .. } => 64,
+        });
+        let needed = needed.sum();
+        let free = store.free().map_err(|error| PutRefused::Unreadable { cause: error.to_string() })?;
+        if free.saturating_sub(store.options().keep_free) < needed {
+            return Err(PutRefused::NoRoom { needed, free });
+        }
+        Ok(())
+    }
+
+    /// Numbers the operations, makes them durable and the state's. Returns the last number; on failure,
+    /// what failed, and the state has moved on accordingly.
+    fn record(&mut self, fresh: &[Operation]) -> Result<Sequence, String> {
+        let State::Holding { term, log } = &mut self.state else {
+            return Err("this worker has no authority".to_owned());
+        };
+        let term = *term;
+        let sequence = self.writer.store().position().sequence + fresh.len() as u64;
+        let position = Position { term, sequence };
+        match log {
+            Log::None => self.commit(fresh, position, Commit::Synced),
+            Log::Expendable(_) => {
+                self.commit(fresh, position, Commit::Synced)?;
+                self.append_expendable(term, fresh);
+                Ok(sequence)
+            }
+            Log::Durable(log) => {
+                let durability = self.writer.store().options().durability;
+                let written = encode(fresh).and_then(|payloads| {
+                    log.append(&payloads)?;
+                    match durability {
+                        Durability::Fsync => log.sync(),
+                        Durability::Os => Ok(()),
+                    }
+                });
+                if let Err(error) = written {
+                    let cause = error.to_string();
+                    self.state = State::Holding {
+                        term,
+                        log: Log::Failed { attempted: sequence, cause: cause.clone() },
+                    };
+                    // Nobody listens to a worker that is stopping.
+                    let _ = self.events.send(Event::LogbookFailed { cause: cause.clone() });
+                    return Err(cause);
+                }
+                self.commit(fresh, position, Commit::Buffered)
+            }
+            Log::Failed { cause, .. } => Err(cause.clone()),
+        }
+    }
+
+    fn commit(
+        &mut self,
+        fresh: &[Operation],
+        position: Position,
+        commit: Commit,
+    ) -> Result<Sequence, String> {
+        match self.writer.commit(fresh, position, commit) {
+            Ok(()) => Ok(position.sequence),
+            Err(error) => Err(self.poison(error).to_string()),
+        }
+    }
+
+    fn append_expendable(&mut self, term: Term, fresh: &[Operation]) {
+        let State::Holding { log: Log::Expendable(log), .. } = &mut self.state else { return };
+        let appended = encode(fresh).and_then(|payloads| log.append(&payloads));
+        if let Err(error) = appended {
+            self.state = State::Holding { term, log: Log::None };
+            // Nobody listens to a worker that is stopping.
+            let _ = self.events.send(Event::LogbookDropped { cause: error.to_string() });
+        }
+    }
+}
+
+fn operation(content: &Content) -> Operation {
+    let name = content.name();
+    if content.is_record() {
+        Operation::Store { name, content: content.bytes().to_vec() }
+    } else {
+        Operation::Link { name, length: content.bytes().len() as u32 }
+    }
+}
+
+fn encode(operations: &[Operation]) -> Result<Vec<Vec<u8>>, LogError> {
+    operations.iter().map(|operation| operation.encode().map_err(LogError::Operation)).collect()
+}
+
+/// Makes everything durable, and with it that this term has begun.
+pub(super) fn begin_term(writer: &mut Writer, term: Term) -> Result<(), StoreError> {
+    writer.persist()?;
+    let sequence = writer.store().position().sequence;
+    writer.commit(&[], Position { term, sequence }, Commit::Synced)
+}
