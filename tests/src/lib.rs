@@ -1,0 +1,26 @@
+//! Whole processes: what the demo and the tests share.
+//!
+//! A [`world`] is one node in a temporary folder: a publisher and its feed behind a [`tap`], a
+//! [`supervisor`] with the workers that it starts, an [`operator`] and clients. [`load`] asks it for
+//! things at a steady rate and remembers in an [`oracle`] what was acknowledged; [`latency`] says how
+//! long answers took, [`authority`] whether there were ever two holders, [`picture`] draws it.
+//!
+//! The programs come from one nested build ([`binaries`]); what a world has started is ended with it
+//! ([`leftovers`]).
+
+pub mod authority;
+pub mod binaries;
+pub mod configuration;
+pub mod content;
+pub mod control;
+pub mod demo;
+pub mod latency;
+pub mod left_out;
+pub mod leftovers;
+pub mod load;
+pub mod operator;
+pub mod oracle;
+pub mod picture;
+pub mod supervisor;
+pub mod tap;
+pub mod world;

@@ -1,0 +1,394 @@
+//! One node with everything around it, in a temporary folder and on ports of its own:
+//!
+//! ```text
+//!   <folder>/publisher/   keys and feed, served over HTTP through a tap
+//!   <folder>/artifacts/   stamped worker binaries
+//!   <folder>/etc/         config.toml, config.d/
+//!   <folder>/state/       the supervisor's state folder
+//!   <folder>/run/         its sockets
+//!   <folder>/log          what the supervisor wrote
+//! ```
+//!
+//! Dropping a world ends every process of it and removes the folder.
+
+use std::error::Error;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bumpless_control::reply::Outcome;
+use bumpless_control::request::Request;
+use bumpless_control::status::Status;
+use bumpless_release::{Addition, Options as FeedOptions, Publisher, Server};
+use bumpless_shared::release::Release;
+use bumpless_worker::client::{Client, Options, Target};
+use bumpless_worker::faults::Faults;
+use bumpless_worker::stamp::{self, Stamp};
+use bumpless_worker::state::Layout;
+use rand::Rng;
+use tempfile::TempDir;
+
+use crate::binaries::Binaries;
+use crate::configuration::{Places, Settings};
+use crate::control::Control;
+use crate::leftovers;
+use crate::operator::Operator;
+use crate::supervisor::Supervisor;
+use crate::tap::{Flow, Tap};
+
+/// Any error: the harness only ever shows it.
+pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// How long a supervisor may take until a worker serves.
+pub const START: Duration = Duration::from_secs(40);
+
+/// One node with its feed, its supervisor and its operator.
+#[derive(Debug)]
+pub struct World {
+    folder: TempDir,
+    binaries: &'static Binaries,
+    publisher: Publisher,
+    tap: Tap,
+    // Held for its drop alone.
+    _server: Server,
+    settings: Settings,
+    places: Places,
+    supervisor: Option<Supervisor>,
+    wrapper: Vec<String>,
+}
+
+impl World {
+    /// Builds the programs, makes a signed feed without releases and serves it, and writes the
+    /// configuration. Nothing of the node runs yet. Needs a runtime of several threads.
+    ///
+    /// # Errors
+    /// Whatever stands in the way.
+    pub async fn prepare(settings: Settings) -> Result<World> {
+        let binaries = tokio::task::block_in_place(Binaries::build).map_err(|error| error.to_string())?;
+        // Names of sockets are short, so the folder's is, too.
+        let folder = tempfile::Builder::new().prefix("bumpless-").tempdir()?;
+        let at = |name: &str| folder.path().join(name);
+        for name in ["artifacts", "etc", "etc/config.d", "state", "run", "publisher"] {
+            std::fs::create_dir_all(at(name))?;
+        }
+        let publisher = Publisher::init(&at("publisher"), &FeedOptions::new("stable".parse()?, unix_now()))?;
+        let server = Server::start(&publisher.feed())?;
+        let tap = Tap::start(server.address()).await?;
+        let places = Places {
+            state_dir: at("state"),
+            run_dir: at("run"),
+            listen: free_address()?,
+            feed: format!("http://{}", tap.address()),
+            root: publisher.first_root(),
+            fetch: binaries.fetch.clone(),
+        };
+        let world = World {
+            folder,
+            binaries,
+            publisher,
+            tap,
+            _server: server,
+            settings,
+            places,
+            supervisor: None,
+            wrapper: Vec::new(),
+        };
+        world.configure()?;
+        Ok(world)
+    }
+
+    /// [`World::prepare`], release 1.0.0 published, and started until it serves.
+    ///
+    /// # Errors
+    /// Whatever stands in the way.
+    pub async fn start(settings: Settings) -> Result<World> {
+        let mut world = World::prepare(settings).await?;
+        world.publish(&release("1.0.0", Layout::ByName)?)?;
+        world.start_supervisor()?;
+        world.first_install().await?;
+        Ok(world)
+    }
+
+    /// Waits for the first release to serve: a supervisor that begins by itself has begun, another one
+    /// is asked to.
+    ///
+    /// # Errors
+    /// It does not serve in the end.
+    pub async fn first_install(&mut self) -> Result<Status> {
+        if !self.settings.automatic {
+            let control = self.control();
+            control.until("an answer", START, |_| true).await?;
+            let outcome = control.ask(&Request::Upgrade { version: None, wait: true }, |_, _| ()).await?;
+            if !matches!(outcome, Outcome::Done { .. }) {
+                return Err(format!("the first release was not installed: {outcome:?}").into());
+            }
+        }
+        self.serving().await
+    }
+
+    /// Writes the configuration anew.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn configure(&self) -> Result<()> {
+        std::fs::write(self.configuration(), self.settings.text(&self.places))?;
+        let more = self.etc().join("config.d/more.toml");
+        if self.settings.more.is_empty() {
+            let _ = std::fs::remove_file(more);
+        } else {
+            std::fs::write(more, &self.settings.more)?;
+        }
+        Ok(())
+    }
+
+    /// The settings, to be changed before [`World::configure`].
+    pub fn settings(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    /// The places, to be changed before [`World::configure`].
+    pub fn places(&mut self) -> &mut Places {
+        &mut self.places
+    }
+
+    /// The world's folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the programs are.
+    pub fn binaries(&self) -> &'static Binaries {
+        self.binaries
+    }
+
+    /// The main configuration file.
+    pub fn configuration(&self) -> PathBuf {
+        self.etc().join("config.toml")
+    }
+
+    fn etc(&self) -> PathBuf {
+        self.folder.path().join("etc")
+    }
+
+    /// The configuration's text.
+    pub fn configuration_text(&self) -> String {
+        self.settings.text(&self.places)
+    }
+
+    /// The supervisor's state folder.
+    pub fn state_dir(&self) -> &Path {
+        &self.places.state_dir
+    }
+
+    /// The folder that is served as the feed.
+    pub fn feed(&self) -> PathBuf {
+        self.publisher.feed()
+    }
+
+    /// The feed's address, tap included.
+    pub fn feed_url(&self) -> &str {
+        &self.places.feed
+    }
+
+    /// The publisher, for what [`World::publish`] cannot do.
+    pub fn publisher(&mut self) -> &mut Publisher {
+        &mut self.publisher
+    }
+
+    /// Opens, throttles or closes the way to the feed.
+    pub fn turn_tap(&self, flow: Flow) {
+        self.tap.turn(flow);
+    }
+
+    /// Stamps the node's binary and publishes it as this release.
+    ///
+    /// # Errors
+    /// Those of the publisher.
+    pub fn publish(&mut self, stamp: &Stamp) -> Result<Release> {
+        self.publish_with(stamp, Addition::default())
+    }
+
+    /// The same with more to say about it.
+    ///
+    /// # Errors
+    /// Those of the publisher.
+    pub fn publish_with(&mut self, stamp: &Stamp, addition: Addition) -> Result<Release> {
+        tokio::task::block_in_place(|| {
+            let artifact = self.folder.path().join("artifacts").join(stamp.release.as_str());
+            stamp::write(&self.binaries.node, &artifact, stamp)?;
+            let release = self.publisher.add(&artifact, &stamp.release, addition)?;
+            self.publisher.publish(unix_now())?;
+            std::fs::remove_file(&artifact)?;
+            Ok(release)
+        })
+    }
+
+    /// Puts a command in front of the supervisor's, such as `unshare`.
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// The command that starts the supervisor.
+    pub fn supervisor_command(&self) -> Command {
+        let mut words = self.wrapper.iter();
+        let mut command = match words.next() {
+            Some(program) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(&self.binaries.bumplessd);
+                command
+            }
+            None => Command::new(&self.binaries.bumplessd),
+        };
+        command.arg("--config").arg(self.configuration());
+        command
+    }
+
+    /// Starts the supervisor.
+    ///
+    /// # Errors
+    /// Those of starting a process.
+    pub fn start_supervisor(&mut self) -> Result<&mut Supervisor> {
+        let supervisor = Supervisor::start(self.supervisor_command(), &self.folder.path().join("log"))?;
+        Ok(self.supervisor.insert(supervisor))
+    }
+
+    /// The running supervisor.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn supervisor(&mut self) -> Result<&mut Supervisor> {
+        self.supervisor.as_mut().ok_or_else(|| "the supervisor does not run".into())
+    }
+
+    /// Kills the supervisor with SIGKILL; its workers live on.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn kill_supervisor(&mut self) -> Result<()> {
+        self.supervisor()?.kill()?;
+        self.supervisor = None;
+        Ok(())
+    }
+
+    /// Its control socket.
+    pub fn control(&self) -> Control {
+        Control::new(&self.places.run_dir.join("control.sock"))
+    }
+
+    /// The operator's command for it.
+    pub fn operator(&self) -> Operator {
+        Operator::new(self.binaries.bumpless.clone(), self.places.run_dir.join("control.sock"))
+    }
+
+    /// Waits until a worker serves and nothing is under way.
+    ///
+    /// # Errors
+    /// None does within [`START`].
+    pub async fn serving(&mut self) -> Result<Status> {
+        let steady = |status: &Status| {
+            status.serving.is_some() && status.upgrade.is_none() && status.draining.is_none()
+        };
+        let control = self.control();
+        let ended = async {
+            match &mut self.supervisor {
+                // Only the end that comes by itself: nobody else can kill it while we borrow it.
+                Some(supervisor) => supervisor.ended(START).await.ok(),
+                None => None,
+            }
+        };
+        tokio::select! {
+            biased;
+            status = control.until("a worker that serves", START, steady) => Ok(status?),
+            Some(status) = ended => Err(format!("the supervisor ended ({status}) instead of serving").into()),
+        }
+    }
+
+    /// The node, for a client.
+    ///
+    /// # Errors
+    /// It has no certificate yet.
+    pub fn target(&self) -> Result<Target> {
+        let certificate = std::fs::read(self.certificate())?;
+        Ok(Target { addresses: vec![self.places.listen], pin: bumpless_worker::net::pin(&certificate) })
+    }
+
+    /// The node's certificate.
+    pub fn certificate(&self) -> PathBuf {
+        self.places.state_dir.join("state/identity/node.crt")
+    }
+
+    /// A client of the node.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn client(&self) -> Result<Client> {
+        Ok(Client::connect(self.target()?, Options::default()).await?)
+    }
+
+    /// Ends every process of the world.
+    ///
+    /// # Errors
+    /// Where that is not possible.
+    pub fn end(&mut self) -> Result<()> {
+        self.supervisor = None;
+        leftovers::kill(self.folder.path())?;
+        Ok(())
+    }
+
+    /// Ends every process and leaves the folder, whose name it returns.
+    ///
+    /// # Errors
+    /// Where a process cannot be ended.
+    pub fn keep(mut self) -> Result<PathBuf> {
+        self.end()?;
+        self.folder.disable_cleanup(true);
+        Ok(self.folder.path().to_owned())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(log) = std::fs::read(self.folder.path().join("log"))
+        {
+            eprintln!("--- the supervisor's log ---\n{}---", String::from_utf8_lossy(&log));
+        }
+        if let Err(error) = self.end() {
+            eprintln!("a process of {} may be left: {error}", self.folder.path().display());
+        }
+    }
+}
+
+/// A sound release of this name, with this layout of its database.
+///
+/// # Errors
+/// It is no release's name.
+pub fn release(version: &str, layout: Layout) -> Result<Stamp> {
+    Ok(Stamp::new(version.parse()?, layout))
+}
+
+/// A release of this name, with the later layout and this plan of what goes wrong.
+///
+/// # Errors
+/// It is no release's name.
+pub fn faulty(version: &str, faults: Faults) -> Result<Stamp> {
+    Ok(Stamp { release: version.parse()?, layout: Layout::ByKind, faults })
+}
+
+/// Seconds since 1970.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A port that nobody has, below those that the kernel gives to clients: such a client could take it
+/// while the node is between two starts.
+fn free_address() -> Result<SocketAddr> {
+    for _ in 0..200 {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, rand::rng().random_range(20_000..32_000)));
+        if UdpSocket::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err("no free port".into())
+}

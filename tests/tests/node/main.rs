@@ -1,0 +1,12 @@
+//! A node with real processes: supervisor, workers, fetcher, operator's command, clients.
+//!
+//! Every test has a world of its own (folder, ports, processes), so they run beside each other.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bad_input;
+mod faults;
+mod life;
+mod operator;
+mod supervisor_killed;
+mod under_load;

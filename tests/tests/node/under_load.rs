@@ -1,0 +1,133 @@
+//! What most tests need: a world with a load on it, and at the end the question whether the promise
+//! was kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bumpless_control::reply::Outcome;
+use bumpless_control::request::Request;
+use bumpless_control::status::{Status, Worker};
+use bumpless_shared::release::Release;
+use bumpless_tests::authority::two_holders;
+use bumpless_tests::configuration::Settings;
+use bumpless_tests::load::{Load, Plan, Seen, read_back};
+use bumpless_tests::oracle::Oracle;
+use bumpless_tests::world::{Result, World, release};
+use bumpless_worker::stamp::Stamp;
+use bumpless_worker::state::Layout;
+
+/// A steady trickle: enough that something is always under way.
+const PLAN: Plan = Plan {
+    rate: 100,
+    connections: 8,
+    fresh: 5,
+    puts_permille: 400,
+    pings: 20,
+    deadline: Duration::from_secs(15),
+};
+
+/// Longest that an upgrade of a test may take, whatever becomes of it.
+pub const UPGRADE: Duration = Duration::from_secs(60);
+
+/// A world with a load on it.
+pub struct UnderLoad {
+    pub world: World,
+    pub load: Load,
+}
+
+/// What the clients may have seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// Every request was answered rightly, and no connection was dropped.
+    NoticedNothing,
+    /// Every request was answered rightly, if need be on a new connection.
+    WereServed,
+    /// A release that refuses what it should answer was let loose on them.
+    WereRefused,
+}
+
+impl UnderLoad {
+    /// Release 1.0.0 serves, and the load is on.
+    pub async fn start(settings: Settings) -> Result<UnderLoad> {
+        let world = World::start(settings).await?;
+        let load = Load::start(world.target()?, PLAN, Arc::new(Oracle::new(rand::random()))).await?;
+        let under_load = UnderLoad { world, load };
+        under_load.more_writes(20).await?;
+        Ok(under_load)
+    }
+
+    /// Publishes a release and has it upgraded to, to the end of everything that belongs to it.
+    pub async fn upgrade(&mut self, stamp: &Stamp) -> Result<(Release, Outcome)> {
+        let release = self.world.publish(stamp)?;
+        let outcome = self.upgrade_to(&release).await?;
+        Ok((release, outcome))
+    }
+
+    /// The same with a release that is published already.
+    pub async fn upgrade_to(&mut self, release: &Release) -> Result<Outcome> {
+        let request = Request::Upgrade { version: Some(release.version.clone()), wait: true };
+        let control = self.world.control();
+        let asked = tokio::time::timeout(UPGRADE, control.ask(&request, |_, _| ())).await;
+        let outcome =
+            asked.map_err(|_| format!("no outcome of the upgrade to {release} within {UPGRADE:?}"))??;
+        self.world.serving().await?;
+        Ok(outcome)
+    }
+
+    /// Upgrades to a sound release, which has to work whatever happened before.
+    pub async fn upgrade_well(&mut self, version: &str) -> Result<()> {
+        let (_, outcome) = self.upgrade(&release(version, Layout::ByKind)?).await?;
+        assert!(matches!(outcome, Outcome::Done { .. }), "the upgrade after it: {outcome:?}");
+        assert_eq!(self.serving().await?.release.as_str(), version);
+        Ok(())
+    }
+
+    /// The status.
+    pub async fn status(&self) -> Result<Status> {
+        Ok(self.world.control().status().await?)
+    }
+
+    /// The worker that holds.
+    pub async fn serving(&self) -> Result<Worker> {
+        Ok(self.status().await?.serving.ok_or("nobody serves")?)
+    }
+
+    /// Waits until so many more writes were acknowledged: the node serves.
+    pub async fn more_writes(&self, count: u64) -> Result<()> {
+        let target = self.load.oracle().count() + count;
+        let mut look = tokio::time::interval(Duration::from_millis(10));
+        let waited = tokio::time::timeout(Duration::from_secs(30), async {
+            while self.load.oracle().count() < target {
+                look.tick().await;
+            }
+        });
+        waited.await.map_err(|_| "the node acknowledges no writes any more")?;
+        Ok(())
+    }
+
+    /// Ends the load and asks: is every acknowledged write there, was there ever more than one holder,
+    /// and did the clients notice no more than they may?
+    pub async fn finish(self, clients: Clients) -> Result<(World, Seen)> {
+        let UnderLoad { world, load } = self;
+        let oracle = Arc::clone(load.oracle());
+        let seen = load.stop().await;
+        assert_eq!(two_holders(&seen.sightings), None, "two holders");
+        let lost = read_back(&world.client().await?, &oracle).await;
+        assert!(
+            lost.is_empty(),
+            "{} of {} acknowledged writes lost: {:?}",
+            lost.len(),
+            oracle.count(),
+            &lost[..lost.len().min(5)]
+        );
+        match clients {
+            Clients::WereRefused => {}
+            Clients::WereServed => assert_eq!(seen.failed(), 0, "{:#?}", seen.failures),
+            Clients::NoticedNothing => {
+                assert_eq!(seen.failed(), 0, "{:#?}", seen.failures);
+                assert!(seen.drops.is_empty(), "{:#?}", seen.drops);
+            }
+        }
+        Ok((world, seen))
+    }
+}
