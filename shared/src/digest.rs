@@ -84,7 +84,8 @@ mod tests {
         let digest = Digest(std::array::from_fn(|i| i as u8 * 7));
         let text = digest.to_string();
         assert_eq!(text.parse::<Digest>(), Ok(digest));
-        for wrong in ["", &text[1..], &text.to_uppercase(), &format!("{text}0"), &format!("{}g", &text[1..])] {
+        for wrong in ["", &text[1..], &text.to_uppercase(), &format!("{text}0"), &format!("{}g", &text[1..])]
+        {
             assert_eq!(wrong.parse::<Digest>(), Err(NotADigest), "{wrong}");
         }
     }

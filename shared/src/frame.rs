@@ -6,7 +6,7 @@
 //!
 //! Integers of the header are little endian. The header is never going to change: version and length
 //! are read, and the length is held against a limit and the checksum against the payload, before
-//! anything is decoded. Version 0 is the greeting alone: a [`Range`](crate::version::Range) as two
+//! anything is decoded. Version 0 is the greeting alone: a [`Range`] as two
 //! plain little-endian `u16`, so that any two versions can at least refuse each other in words.
 
 use std::fmt;
@@ -73,9 +73,13 @@ impl fmt::Display for FrameError {
         match self {
             FrameError::Short { needed, got } => write!(f, "message cut short: {got} bytes of {needed}"),
             FrameError::Magic => f.write_str("not a message of this contract: wrong first bytes"),
-            FrameError::TooLong { length, limit } => write!(f, "message of {length} bytes, at most {limit} are allowed"),
+            FrameError::TooLong { length, limit } => {
+                write!(f, "message of {length} bytes, at most {limit} are allowed")
+            }
             FrameError::Checksum => f.write_str("message damaged: checksum differs"),
-            FrameError::Version { got, expected } => write!(f, "message of contract version {got}, agreed was {expected}"),
+            FrameError::Version { got, expected } => {
+                write!(f, "message of contract version {got}, agreed was {expected}")
+            }
             FrameError::Payload(why) => write!(f, "message not understood: {why}"),
         }
     }
@@ -105,7 +109,11 @@ impl Header {
         if length > limit {
             return Err(FrameError::TooLong { length, limit });
         }
-        Ok(Header { version: u16::from_le_bytes([v0, v1]), length, crc: u32::from_le_bytes([c0, c1, c2, c3]) })
+        Ok(Header {
+            version: u16::from_le_bytes([v0, v1]),
+            length,
+            crc: u32::from_le_bytes([c0, c1, c2, c3]),
+        })
     }
 
     /// Payload bytes that follow.

@@ -33,7 +33,11 @@ pub struct NotAVersion(String);
 
 impl fmt::Display for NotAVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not a release version (such as 1.8.2: a digit, then at most 31 of 0-9 a-z . + -)", self.0)
+        write!(
+            f,
+            "{:?} is not a release version (such as 1.8.2: a digit, then at most 31 of 0-9 a-z . + -)",
+            self.0
+        )
     }
 }
 
@@ -44,7 +48,8 @@ impl FromStr for Version {
 
     fn from_str(text: &str) -> Result<Self, NotAVersion> {
         let allowed = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'z' | b'.' | b'+' | b'-');
-        let good = text.len() <= 32 && text.bytes().all(allowed) && text.starts_with(|c: char| c.is_ascii_digit());
+        let good =
+            text.len() <= 32 && text.bytes().all(allowed) && text.starts_with(|c: char| c.is_ascii_digit());
         if good { Ok(Version(text.to_owned())) } else { Err(NotAVersion(text.chars().take(40).collect())) }
     }
 }

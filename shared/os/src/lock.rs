@@ -56,7 +56,8 @@ mod tests {
             .spawn();
         let Ok(mut child) = spawned else {
             assert!(std::env::var_os("BUMPLESS_REQUIRE_ALL").is_none(), "python3 is needed to hold a lock");
-            writeln!(std::io::stderr(), "left out: the_kernel_names_the_holder_until_it_dies needs python3").unwrap();
+            writeln!(std::io::stderr(), "left out: the_kernel_names_the_holder_until_it_dies needs python3")
+                .unwrap();
             return;
         };
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();

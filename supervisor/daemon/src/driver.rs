@@ -26,9 +26,9 @@ use crate::control_socket::Asked;
 use crate::effects::worker::News;
 use crate::effects::{Done, Edge, unix_now};
 use crate::feed::{Feed, FeedError, Staged, Trouble};
-use crate::releases::{InstallError, Record};
 use crate::ledger::Ledger;
 use crate::records::hold::Hold;
+use crate::releases::{InstallError, Record};
 use crate::status;
 use crate::upgrade::retry::Next;
 use crate::upgrade::{Acquired, Ask, Attempt, Effect, Event, Moment, Rules, Said, State, Verdict};
@@ -41,7 +41,7 @@ const TIDY_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub enum Fed {
     /// A refresh has ended; the feed comes home.
-    Refreshed(Box<Feed>, Result<(), String>),
+    Refreshed(Box<Feed>, Result<(), (Trouble, String)>),
     /// Bytes of the blob so far.
     Progress(u64, u64, u64),
     /// The blob lies in staging.
@@ -213,7 +213,8 @@ impl Driver {
     }
 
     fn owes_work(&self) -> bool {
-        !self.edge.journal.is_written() || matches!(self.state, State::Steady(_)) && self.edge.journal.get().owes_removal()
+        !self.edge.journal.is_written()
+            || matches!(self.state, State::Steady(_)) && self.edge.journal.get().owes_removal()
     }
 
     /// Feeds events to the sequence, and those that its effects lead to at once, until there are none.
@@ -310,7 +311,8 @@ impl Driver {
         {
             let journal = self.edge.journal.get();
             let own = serving.worker.generation;
-            let generations = journal.generations.iter().copied().filter(|generation| *generation != own).collect();
+            let generations =
+                journal.generations.iter().copied().filter(|generation| *generation != own).collect();
             let command = Command::Remove { logs: journal.logs.clone(), generations };
             self.edge.tell(from, command, vec![]);
         }
@@ -350,7 +352,8 @@ impl Driver {
         let Some(mut feed) = self.feed.take() else { return };
         let fed = self.fed.clone();
         tokio::task::spawn_local(async move {
-            let result = feed.refresh(unix_now()).await.map(|_| ()).map_err(|error| error.to_string());
+            let result = feed.refresh(unix_now()).await;
+            let result = result.map(|_| ()).map_err(|error| (error.trouble(), error.to_string()));
             let _ = fed.send(Fed::Refreshed(feed, result));
         });
     }
@@ -388,28 +391,32 @@ impl Driver {
         }
     }
 
-    fn refreshed(&mut self, result: Result<(), String>) {
+    fn refreshed(&mut self, result: Result<(), (Trouble, String)>) {
         let (now, config) = (unix_now(), &self.edge.config.feed);
-        let wait = if result.is_ok() { config.check_every } else { config.retry_after.min(config.check_every) };
+        let wait =
+            if result.is_ok() { config.check_every } else { config.retry_after.min(config.check_every) };
         // Spread over machines that were all started together.
         let spread = u64::try_from(config.jitter.as_millis()).unwrap_or(u64::MAX).max(1);
-        let jitter = Duration::from_millis(u64::from(self.edge.numbers.highest().instance as u32).wrapping_mul(2_654_435_761) % spread);
+        let jitter = Duration::from_millis(
+            u64::from(self.edge.numbers.highest().instance as u32).wrapping_mul(2_654_435_761) % spread,
+        );
         self.next_check = Instant::now() + wait + if result.is_ok() { jitter } else { Duration::ZERO };
-        let changed = match (&result, &self.feed_state.error) {
-            (Ok(()), Some(_)) => Some(Entry::new(now, Happening::FeedWell)),
-            (Err(why), known) if known.as_ref() != Some(why) => {
-                eprintln!("bumplessd: {why}");
-                Some(Entry { reason: Some(why.clone()), ..Entry::new(now, Happening::FeedFailed) })
-            }
-            (Ok(()), None) | (Err(_), Some(_) | None) => None,
-        };
-        if let Some(entry) = changed {
-            self.ledger.append(&entry);
+        match (&result, &self.feed_state.error) {
+            (Ok(()), Some(_)) => self.ledger.append(&Entry::new(now, Happening::FeedWell)),
+            (Err((trouble, why)), known) if known.as_ref() != Some(why) => match trouble {
+                Trouble::Unreachable | Trouble::Local => {
+                    let reason = Some(why.clone());
+                    self.ledger.append(&Entry { reason, ..Entry::new(now, Happening::FeedFailed) });
+                }
+                // Somebody offers what must not be believed.
+                Trouble::Refused => self.ledger.alarm(why.clone(), now),
+            },
+            (Ok(()), None) | (Err(_), Some(_) | None) => {}
         }
         if result.is_ok() {
             self.feed_state.checked_at = Some(now);
         }
-        self.feed_state.error = result.err();
+        self.feed_state.error = result.err().map(|(_, why)| why);
         for pending in std::mem::take(&mut self.pending) {
             self.decide(pending);
         }
@@ -443,7 +450,8 @@ impl Driver {
         };
         let releases = Rc::clone(&self.edge.releases);
         self.acquiring = Some(tokio::task::spawn_local(async move {
-            let result = releases.install(staged, &choice).await.map(|_| ()).map_err(|error| of_install(&error));
+            let result =
+                releases.install(staged, &choice).await.map(|_| ()).map_err(|error| of_install(&error));
             let _ = fed.send(Fed::Installed(acquisition, result));
         }));
     }

@@ -316,10 +316,8 @@ mod tests {
         let output = output(dir.path());
         // Not close-on-exec, as from a careless parent.
         let careless = nix::unistd::pipe().unwrap();
-        let ending = run(
-            "echo out; echo err >&2; ls /proc/self/fd; env; test -S /proc/self/fd/0; echo $?",
-            &output,
-        );
+        let ending =
+            run("echo out; echo err >&2; ls /proc/self/fd; env; test -S /proc/self/fd/0; echo $?", &output);
         drop(careless);
         assert_eq!(ending, Ending::Exited(0));
         // 3 is the listing's own; PWD is the shell's.

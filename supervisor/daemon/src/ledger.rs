@@ -50,8 +50,9 @@ impl Ledger {
         ledger
     }
 
-    /// One thing happened.
+    /// One thing happened: a line for the history, and for the log.
     pub fn append(&mut self, entry: &Entry) {
+        eprintln!("bumplessd: {}", line(entry));
         if let Err(error) = self.history.append(entry) {
             eprintln!("bumplessd: {error}");
         }
@@ -59,7 +60,6 @@ impl Ledger {
 
     /// Something that an operator should see.
     pub fn alarm(&mut self, text: String, now: Unix) {
-        eprintln!("bumplessd: {text}");
         self.append(&Entry { reason: Some(text.clone()), ..Entry::new(now, Happening::Alarm) });
         match self.alarms.iter_mut().find(|alarm| alarm.text == text) {
             Some(known) => known.at = now,
@@ -142,7 +142,11 @@ impl Ledger {
 
     /// An operator sent it back, or it failed for good.
     pub fn put_in_quarantine(&mut self, release: &Release, reason: String, output: String, now: Unix) {
-        let entry = Entry { to: Some(release.clone()), reason: Some(reason.clone()), ..Entry::new(now, Happening::Quarantined) };
+        let entry = Entry {
+            to: Some(release.clone()),
+            reason: Some(reason.clone()),
+            ..Entry::new(now, Happening::Quarantined)
+        };
         self.append(&entry);
         let entry = Quarantined { release: release.clone(), reason, at: now, output };
         if let Err(error) = self.quarantine.add(entry) {
@@ -189,7 +193,9 @@ impl Ledger {
         };
         let reason = match verdict {
             Verdict::Good => None,
-            Verdict::Bad(why) | Verdict::Wrong(why) | Verdict::Unknown(why) | Verdict::RolledBack(why) => Some(why.clone()),
+            Verdict::Bad(why) | Verdict::Wrong(why) | Verdict::Unknown(why) | Verdict::RolledBack(why) => {
+                Some(why.clone())
+            }
         };
         let entry = Entry {
             actor: attempt.by,
@@ -203,8 +209,13 @@ impl Ledger {
         self.last = last_of(&entry);
         let tries = self.attempts.tries(&sha256);
         let count = |times: &[Unix]| u32::try_from(times.len()).unwrap_or(u32::MAX);
-        let next =
-            retry::next(verdict, count(&tries.bad), count(&tries.undecided), rules.attempts, &rules.retry_after);
+        let next = retry::next(
+            verdict,
+            count(&tries.bad),
+            count(&tries.undecided),
+            rules.attempts,
+            &rules.retry_after,
+        );
         if let Next::Quarantine(reason) = &next {
             self.put_in_quarantine(&attempt.to, reason.clone(), output, now);
         }
@@ -234,13 +245,32 @@ impl Ledger {
     }
 }
 
+/// An entry in one line; the log has the time from whoever collects it.
+fn line(entry: &Entry) -> String {
+    let mut line = entry.event.as_str().replace('_', " ");
+    match (&entry.from, &entry.to) {
+        (Some(from), Some(to)) => line += &format!(": {from} to {to}"),
+        (None, Some(release)) | (Some(release), None) => line += &format!(": {release}"),
+        (None, None) => {}
+    }
+    if let Some(gap) = entry.gap_ms {
+        line += &format!(", {gap} ms without a holder");
+    }
+    if let Some(reason) = &entry.reason {
+        line += &format!(": {reason}");
+    }
+    line
+}
+
 fn last_of(entry: &Entry) -> Option<Last> {
     let result = match entry.event {
         Happening::Committed => Ending::Committed,
         Happening::RolledBack => Ending::RolledBack,
         Happening::Failed => Ending::Failed,
         Happening::Undecided => Ending::Undecided,
-        Happening::SupervisorStarted | Happening::SupervisorStopped | Happening::WorkerStarted => return None,
+        Happening::SupervisorStarted | Happening::SupervisorStopped | Happening::WorkerStarted => {
+            return None;
+        }
         Happening::WorkerDied | Happening::WorkerTakenBack | Happening::Installed => return None,
         Happening::UpgradeStarted | Happening::Cut | Happening::Quarantined | Happening::Held => return None,
         Happening::Unheld | Happening::FeedFailed | Happening::FeedWell | Happening::Alarm => return None,

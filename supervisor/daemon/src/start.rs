@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bumpless_control::history::{Entry, Event as Happening};
 use bumpless_os::channel::{Channel, Listener};
 use bumpless_shared::control::{Identity, Instance, Report};
 use bumpless_shared::frame::{self, PACKET_LIMIT};
@@ -157,7 +158,8 @@ async fn take_charge(config: Config) -> Result<(), StartError> {
 
     let mut ledger = Ledger::open(&paths, unix_now());
     let committed = committed::file(&paths).load().map_err(other)?;
-    let (journal, damage) = Kept::open(RecordFile::new(paths.journal(), "the journal", 1), |_| Journal::default());
+    let (journal, damage) =
+        Kept::open(RecordFile::new(paths.journal(), "the journal", 1), |_| Journal::default());
     if let Some(damage) = damage {
         ledger.alarm(damage.to_string(), unix_now());
     }
@@ -235,8 +237,8 @@ fn open_feed(config: &Config, paths: &Paths, ledger: &mut Ledger) -> Result<Feed
 
 /// Numbers that are in use, whatever the numbers' own record says.
 fn seen(committed: &Option<committed::Committed>, journal: &Journal, paths: &Paths) -> Highest {
-    let mut highest = Highest::default();
-    highest.instance = Alive::new(paths).instances().unwrap_or_default().into_iter().max().unwrap_or(0);
+    let instance = Alive::new(paths).instances().unwrap_or_default().into_iter().max().unwrap_or(0);
+    let mut highest = Highest { instance, ..Highest::default() };
     if let Some(committed) = committed {
         highest.generation = committed.generation;
         highest.term = committed.term;
@@ -309,7 +311,11 @@ struct Returned {
 }
 
 /// Hears every living worker, or makes sure that it is dead.
-async fn hear_or_fence(edge: &mut Edge, listener: &Listener, ledger: &mut Ledger) -> Result<Vec<Survivor>, StartError> {
+async fn hear_or_fence(
+    edge: &mut Edge,
+    listener: &Listener,
+    ledger: &mut Ledger,
+) -> Result<Vec<Survivor>, StartError> {
     let mut holders: HashMap<Instance, Holder> =
         edge.alive.holders().map_err(other)?.into_iter().map(|holder| (holder.instance, holder)).collect();
     let deadline = tokio::time::Instant::now() + RETURN_WITHIN;
@@ -323,6 +329,9 @@ async fn hear_or_fence(edge: &mut Edge, listener: &Listener, ledger: &mut Ledger
         tokio::select! {
             Some(worker) = returned.recv() => {
                 if let Some(survivor) = take_back(edge, &mut holders, worker) {
+                    let reason = format!("worker {}", survivor.worker.instance);
+                    let (to, at) = (Some(survivor.worker.release.clone()), unix_now());
+                    ledger.append(&Entry { to, reason: Some(reason), ..Entry::new(at, Happening::WorkerTakenBack) });
                     survivors.push(survivor);
                 }
             }
@@ -344,7 +353,10 @@ async fn hear_or_fence(edge: &mut Edge, listener: &Listener, ledger: &mut Ledger
         }
     }
     for (instance, holder) in holders {
-        ledger.alarm(format!("worker {instance} (process {}) did not come back and is killed", holder.pid), unix_now());
+        ledger.alarm(
+            format!("worker {instance} (process {}) did not come back and is killed", holder.pid),
+            unix_now(),
+        );
         holder.process.kill().map_err(other)?;
         while tokio::time::timeout(edge.config.upgrade.kill_alarm, holder.process.ended()).await.is_err() {
             ledger.alarm(format!("worker {instance} was killed and is not dead yet; waiting"), unix_now());
@@ -400,7 +412,8 @@ fn take_back(edge: &mut Edge, holders: &mut HashMap<Instance, Holder>, worker: R
             Err(error) => eprintln!("bumplessd: the sockets of worker {instance} cannot be used: {error}"),
         }
     }
-    let worker = Worker { instance, generation: identity.generation, release: identity.release, tag: identity.tag };
+    let worker =
+        Worker { instance, generation: identity.generation, release: identity.release, tag: identity.tag };
     let link = Link { channel, incarnation: edge.incarnation, version: Some(version) };
     match edge.take_back(worker.clone(), holder.process, pid, link) {
         Ok(()) => Some(Survivor { worker, role: identity.role }),

@@ -22,7 +22,9 @@ pub fn phase(state: &State) -> Option<Phase> {
         State::Probation { .. } => Phase::Probation,
         State::Committing { step: Commit::Draining, .. } => Phase::Draining,
         State::Committing { step, .. } => match step {
-            Commit::Hashing(_) | Commit::Persisting | Commit::Retiring | Commit::Recording => Phase::Committing,
+            Commit::Hashing(_) | Commit::Persisting | Commit::Retiring | Commit::Recording => {
+                Phase::Committing
+            }
             Commit::Sealing | Commit::Draining => Phase::Committing,
         },
         State::Reversing { .. } | State::RollingBack { .. } => Phase::RollingBack,
@@ -78,7 +80,9 @@ pub fn roles(state: &State) -> Roles<'_> {
             State::Vacant | State::Cold { .. } | State::Steady(_) | State::Fetching { .. } => None,
             State::Installing { .. } | State::Cutting { .. } | State::Probation { .. } => None,
             State::Committing { .. } | State::Reversing { .. } | State::RollingBack { .. } => None,
-            State::BackingOut { .. } | State::Clearing { .. } | State::Stopping { .. } | State::Stopped => None,
+            State::BackingOut { .. } | State::Clearing { .. } | State::Stopping { .. } | State::Stopped => {
+                None
+            }
         };
         return Roles { serving: Some((&serving.worker, Some(serving.term))), standby, draining: None };
     }
@@ -93,9 +97,11 @@ pub fn roles(state: &State) -> Roles<'_> {
             let serving = Some((new, Some(terms.take)));
             match step {
                 Commit::Draining => Roles { serving, standby: None, draining: old.warm() },
-                Commit::Hashing(_) | Commit::Persisting | Commit::Retiring | Commit::Recording | Commit::Sealing => {
-                    Roles { serving, standby: old.warm(), draining: None }
-                }
+                Commit::Hashing(_)
+                | Commit::Persisting
+                | Commit::Retiring
+                | Commit::Recording
+                | Commit::Sealing => Roles { serving, standby: old.warm(), draining: None },
             }
         }
         State::Reversing { old, new, terms, .. } => {
@@ -125,7 +131,9 @@ pub fn nothing_serves(state: &State) -> Option<String> {
             Some(format!("release {} does not start: {why}", pair.release().version))
         }
         State::Cold { pair, .. } => Some(format!("release {} is starting", pair.release().version)),
-        State::Clearing { .. } => Some("the workers that are left are being ended before a fresh start".into()),
+        State::Clearing { .. } => {
+            Some("the workers that are left are being ended before a fresh start".into())
+        }
         State::Steady(_) | State::Fetching { .. } | State::Installing { .. } | State::Starting { .. } => None,
         State::Syncing { .. } | State::Level { .. } | State::Cutting { .. } | State::Probation { .. } => None,
         State::Committing { .. } | State::Reversing { .. } | State::RollingBack { .. } => None,
@@ -134,7 +142,14 @@ pub fn nothing_serves(state: &State) -> Option<String> {
 }
 
 /// A worker, with what its handle knows.
-pub fn shown(worker: &Worker, term: Option<Term>, pid: i32, since: Unix, beat: Option<&(Heartbeat, Unix)>, interval_ms: u64) -> Shown {
+pub fn shown(
+    worker: &Worker,
+    term: Option<Term>,
+    pid: i32,
+    since: Unix,
+    beat: Option<&(Heartbeat, Unix)>,
+    interval_ms: u64,
+) -> Shown {
     let figures = beat.map(|(beat, at)| Figures {
         memory: beat.rss,
         connections: beat.connections,

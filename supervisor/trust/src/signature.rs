@@ -199,17 +199,17 @@ mod tests {
 
     #[test]
     fn a_signature_over_the_bytes_themselves_instead_of_their_hash_does_not_count() {
-        // Made with the minisign tool's `-l` over the four bytes "test": its algorithm is `Ed`, not `ED`.
-        let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
-        let legacy = "untrusted comment: signature from minisign secret key\n\
-            RWQf6LRCGA9i59SLOFxz6NxvASXDJeRtuZykwQepbDEGt87ig1BNpWaVWuNrm73YiIiJbq71Wi+dP9eKL8OC351vwIasSSbXxwA=\n\
-            trusted comment: timestamp:1555779966\tfile:test\n\
-            QtKMXWyYcwdpZAlPF7tE2ENJkRd1ujvKjlj1m9RtHTBnZPa5WKU5uWRs5GoP5M/VqE81QFuMKI5k/SfNQUaOAA==\n";
+        // Made by the minisign tool with `-l`, which signs as algorithm `Ed` instead of `ED`.
+        let key = "RWRQoWrlabyRDCOCEQAIvGxL2Wy6xSTfNCI0sg+Sr1V4NxIDSwOc6rHv";
+        let legacy = "untrusted comment: a test\n\
+            RWRQoWrlabyRDAFi9bQnPbjtefZvAYdxCDN3Yr0/rZDxq3XD30nRAE6YNU+6qgsrX3PQyVN4c9Jtm57VKaKUiEt1guAPXR/NiQc=\n\
+            trusted comment: bumpless/1 timestamp 7\n\
+            sfGOgpre6bGm71bdoteYF0MEIjSs36HBKCvq4iHUoiRtAJnqxDCiJJAihkKtyNod31A8Adfz3t4H0oNYW/4iBw==\n";
         let public = minisign_verify::PublicKey::from_base64(key).unwrap();
-        assert!(public.verify(b"test", &Signature::decode(legacy).unwrap(), true).is_ok());
-        let keys =
-            Keys::parse(&KeysDocument { threshold: NonZeroU8::MIN, keys: vec![key.to_owned()] }).unwrap();
-        assert_eq!(check(&keys, b"test", legacy), Err(BadSignatures::TooFew { have: 0, need: 1 }));
+        assert!(public.verify(b"bytes", &Signature::decode(legacy).unwrap(), true).is_ok());
+        let document = KeysDocument { threshold: NonZeroU8::MIN, keys: vec![key.to_owned()] };
+        let keys = Keys::parse(&document).unwrap();
+        assert_eq!(check(&keys, b"bytes", legacy), Err(BadSignatures::TooFew { have: 0, need: 1 }));
     }
 
     #[test]

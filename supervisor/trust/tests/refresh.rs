@@ -185,6 +185,16 @@ fn an_expired_root_or_index_is_refused() {
 }
 
 #[test]
+fn a_renewed_timestamp_does_not_renew_its_index() {
+    let mut feed = Feed::new();
+    let mut client = acquainted(&feed);
+    client.now = feed.index.expires;
+    (feed.timestamp.issued, feed.timestamp.expires) = (client.now, client.now + DAY);
+    feed.publish_timestamp();
+    assert_eq!(client.refresh(&feed).unwrap_err(), Refused::Expired(Role::Release, client.now));
+}
+
+#[test]
 fn an_expired_root_is_left_by_way_of_its_successor() {
     let mut feed = Feed::new();
     feed.root.expires = NOW;
@@ -237,6 +247,32 @@ fn files_of_other_releases_of_the_feed_cannot_be_mixed() {
     feed.next();
     feed.put("index/2.json", first);
     assert!(matches!(Client::new(&feed).refresh(&feed), Err(Refused::Pin { .. })));
+}
+
+#[test]
+fn an_older_index_under_a_newer_name_is_refused() {
+    let mut feed = Feed::new();
+    feed.put("index/2.json", feed.files["index/1.json"].clone());
+    feed.timestamp.index.version = 2;
+    feed.publish_timestamp();
+    assert_eq!(Client::new(&feed).refresh(&feed).unwrap_err(), Refused::SignedVersion(Role::Release, 2, 1));
+}
+
+#[test]
+fn an_index_from_the_future_is_refused() {
+    let mut feed = Feed::new();
+    feed.index.issued = NOW + 601;
+    feed.publish();
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert_eq!(why, Refused::FromTheFuture(Role::Release, NOW + 601, NOW));
+}
+
+#[test]
+fn a_root_that_leads_into_another_network_is_refused() {
+    let mut feed = Feed::new();
+    feed.rotate(|feed| feed.root.network = sha256(b"another"));
+    let why = Client::new(&feed).refresh(&feed).unwrap_err();
+    assert!(matches!(why, Refused::Network { role: Role::Root, .. }), "{why}");
 }
 
 #[test]
@@ -416,6 +452,25 @@ fn killed_between_any_two_kept_changes_the_next_refresh_recovers() {
             }
         }
     }
+}
+
+#[test]
+fn a_rotation_that_a_kill_cut_short_is_completed_even_if_the_old_files_would_still_verify() {
+    let mut feed = Feed::new();
+    let mut client = acquainted(&feed);
+    // The old keys stay, so that what they signed still counts; it is forgotten all the same.
+    feed.rotate(|feed| {
+        feed.timestamps.push(pair());
+        feed.releases.push(pair());
+    });
+    client.dies_after = Some(1);
+    assert!(client.refresh(&feed).unwrap().is_none());
+    assert_eq!(client.versions(Role::Root), [1, 2]);
+    client.dies_after = None;
+    let trusted = client.load().unwrap();
+    assert!(trusted.timestamp().is_none() && trusted.index().is_none());
+    assert_eq!(client.versions(Role::Root), [2]);
+    assert!(client.versions(Role::Timestamp).is_empty() && client.versions(Role::Release).is_empty());
 }
 
 #[test]

@@ -189,6 +189,32 @@ fn who_yielded_for_good_never_holds_again() {
 }
 
 #[test]
+fn connections_of_a_living_worker_are_not_answered_for_whatever_is_ordered() {
+    assert!(refused(&after(feeding(), [O(Command::PeerGone { tag: 2 })]).1));
+    assert!(refused(&after(on_probation(), [O(Command::PeerGone { tag: 1 })]).1));
+    assert!(refused(&after(frozen(), [O(Command::PeerGone { tag: 2 })]).1));
+    let gone = [E(Event::PeerDied(2)), O(Command::PeerGone { tag: 2 })];
+    assert_eq!(after(frozen(), gone).1, [Action::Adopt { tag: 2 }]);
+}
+
+#[test]
+fn on_the_way_back_no_term_is_kept_in_reserve() {
+    assert!(refused(&after(on_probation(), [O(Command::Cut { term: 7, resume: 8, window_ms: 1 })]).1));
+}
+
+#[test]
+fn a_yield_that_could_not_be_sent_leaves_a_holder_under_the_reserved_term() {
+    let inputs = [
+        O(Command::Cut { term: 6, resume: 7, window_ms: 1 }),
+        E(Event::Moment),
+        E(Event::Thawed { term: 7, sequence: 9, reason: "the link is closed".into() }),
+    ];
+    let (life, actions) = after(feeding(), inputs);
+    assert!(actions.contains(&Action::Report(Report::Resumed { term: 7, sequence: 9, gap_us: 0 })));
+    assert_eq!(life.role(), Some(bumpless_shared::control::Role::Holding { term: 7 }));
+}
+
+#[test]
 fn a_candidate_takes_only_the_term_that_it_prepared() {
     let yielded = |term| E(Event::YieldCame { from: 1, term, sequence: 9, handshakes: Vec::new() });
     assert!(refused(&after(standby(), [yielded(6)]).1));
@@ -521,7 +547,8 @@ impl World {
                 let next = self.held.last_key_value().map_or(1, |(term, _)| *term) + 1;
                 let holder = self.held.last_key_value().map_or(0, |(_, index)| *index);
                 self.order(1 - holder, Command::Prepare { term: next, reserve: Some(1) });
-                self.order(holder, Command::Cut { term: next, resume: next + 1, window_ms: 1 });
+                let resume = if self.chance.below(2) == 0 { 0 } else { next + 1 };
+                self.order(holder, Command::Cut { term: next, resume, window_ms: 1 });
             }
             _ => {
                 let command = self.random_order();

@@ -218,6 +218,10 @@ impl Life {
                     Pairing::Cutting { .. } => return self.refuse("Cut", "another cut is under way"),
                     Pairing::Alone => return self.refuse("Cut", "there is nobody to yield to"),
                 };
+                // The one that yielded to us may hold a term in reserve; ours would have to be above it.
+                if from == Before::Watched && cut.resume != 0 {
+                    return self.refuse("Cut", "on the way back there is no term to resume with");
+                }
                 if cut.term <= holding.term || (cut.resume != 0 && cut.resume <= cut.term) {
                     return self.refuse("Cut", "the terms do not rise");
                 }
@@ -289,25 +293,22 @@ impl Life {
         }
     }
 
-    fn peer_gone(mut self, tag: Tag) -> (Life, Vec<Action>) {
-        match &mut self.state {
-            State::Holding(holding) => {
-                let mut actions = match holding.pairing.peer() {
-                    Some(peer) if peer.tag == tag => {
-                        holding.lose_peer("the worker that was to take over is gone")
-                    }
-                    Some(_) | None => Vec::new(),
-                };
-                if let Some(peer) = holding.draining.take_if(|peer| peer.tag == tag) {
-                    actions.push(Action::Forget { instance: peer.instance });
+    /// Death is believed to a pidfd alone, and those are looked at before any order is. A peer that is
+    /// still known here lives, and answering for its connections would end them.
+    fn peer_gone(self, tag: Tag) -> (Life, Vec<Action>) {
+        match &self.state {
+            State::Holding(Holding { pairing, draining, .. }) => {
+                if pairing.peer().into_iter().chain(*draining).any(|peer| peer.tag == tag) {
+                    return self.refuse("PeerGone", "the process of that worker lives");
                 }
-                actions.push(Action::Adopt { tag });
-                (self, actions)
+                (self, vec![Action::Adopt { tag }])
             }
-            // That the taker is dead is believed to its pidfd; its connections are reset right away.
-            State::Frozen(frozen) if frozen.peer.tag == tag => (self, vec![Action::Adopt { tag }]),
-            State::Frozen(_) => (self, Vec::new()),
-            State::Born
+            State::Frozen(Frozen { peer, fate: Fate::Alive | Fate::Suspicious, .. }) if peer.tag == tag => {
+                self.refuse("PeerGone", "the process of that worker lives")
+            }
+            State::Frozen(Frozen { peer, .. }) if peer.tag == tag => (self, vec![Action::Adopt { tag }]),
+            State::Frozen(_)
+            | State::Born
             | State::Opening { .. }
             | State::Ready { .. }
             | State::Standby(_)

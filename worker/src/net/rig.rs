@@ -101,7 +101,9 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.runtime.take().unwrap().shutdown_background();
+        let runtime = self.runtime.take().unwrap();
+        // Returns when no task of it runs any more; a runtime must not be waited for within another.
+        std::thread::spawn(move || drop(runtime)).join().unwrap();
     }
 }
 

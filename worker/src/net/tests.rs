@@ -110,7 +110,7 @@ async fn cuts_under_load_fail_nothing_drop_nothing_and_repeat_nothing() {
     load.end().await;
     let counters = client.counters();
     assert_eq!((counters.failed, counters.dropped, counters.retried), (0, 0, 0), "{counters:?}");
-    assert!(counters.connections > 100, "{counters:?}");
+    assert!(counters.connections > 20, "{counters:?}");
     assert!(one.node.figures().requests > 0 && two.node.figures().requests > 0);
     assert!(longest < Duration::from_millis(500), "a cut took {longest:?}");
     println!("longest of 20 cuts: {longest:?}, {counters:?}");

@@ -7,7 +7,7 @@
 //! full, I/O error) is not the record's fault and ends the replay.
 //!
 //! Records at or below the position but above the floor are looked at, too: after a power loss the
-//! database may have come further than its rows or its chunk files' names (see [`Store`]).
+//! database may have come further than its rows or its chunk files' names (see [`Store`](super::store::Store)).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,8 +21,6 @@ use super::content::name_of;
 use super::directory::{FileError, make_directory};
 use super::log_reader::{Damage, Record};
 use super::snapshot::Snapshot;
-#[allow(unused_imports, reason = "for the documentation")]
-use super::store::Store;
 use super::store::{Commit, Position, Writer};
 use super::store_error::StoreError;
 

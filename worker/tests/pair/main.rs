@@ -285,6 +285,55 @@ async fn a_release_that_dies_some_time_after_the_cut_is_gone_and_nothing_with_it
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_hangs_instead_of_taking_over_is_suspected_and_requests_only_wait() {
+    let mut supervisor = Supervisor::new();
+    let mut old = supervisor.genesis(&old_release()).await;
+    let client = supervisor.client().await;
+    let stored = store(&client, 0..20).await;
+    let mut load = Load::start(client.fresh(), 1_000_000);
+    let mut new = supervisor.pair(&mut old, &new_release(), 2, 2, 1).await;
+    supervisor.level(&mut old, &mut new).await;
+    supervisor.order(&new, Command::Prepare { term: 2, reserve: Some(1 << 20) }).await;
+    new.wait("Prepared", |report| matches!(report, Report::Prepared { .. }).then_some(())).await;
+    new.process.signal(nix::sys::signal::Signal::SIGSTOP).unwrap();
+    supervisor.order(&old, Command::Cut { term: 2, resume: 3, window_ms: 10 }).await;
+    old.wait("Yielded", |report| matches!(report, Report::Yielded { .. }).then_some(())).await;
+    let silent =
+        |report: &Report| matches!(report, Report::Suspect { kind: Suspicion::Silent, .. }).then_some(());
+    old.wait("Suspect", silent).await;
+    // Ordered before the death is certain: it waits for it.
+    supervisor.order(&old, Command::Resume { term: 3 }).await;
+    old.wait("Suspect", silent).await;
+    assert!(!old.said(|report| matches!(report, Report::Resumed { .. })));
+    new.kill().await;
+    old.wait("Resumed", |report| matches!(report, Report::Resumed { .. }).then_some(())).await;
+    load.went_on(5).await;
+    assert_eq!(load.client.counters().dropped, 0);
+    nothing_lost(&supervisor, stored, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_is_told_to_resume_goes_on_under_the_new_term() {
+    let mut supervisor = Supervisor::new();
+    let mut old = supervisor.genesis(&old_release()).await;
+    let client = supervisor.client().await;
+    let mut load = Load::start(client.fresh(), 1_000_000);
+    let mut new = supervisor.pair(&mut old, &new_release(), 2, 2, 1).await;
+    supervisor.level(&mut old, &mut new).await;
+    new.kill().await;
+    supervisor.order(&old, Command::Resume { term: 3 }).await;
+    old.wait("Resumed", |report| matches!(report, Report::Resumed { term: 3, .. }).then_some(())).await;
+    supervisor.order(&old, Command::PeerGone { tag: 2 }).await;
+    load.went_on(5).await;
+    assert_eq!(client.ping().await.unwrap().term, 3);
+    assert_eq!(std::fs::read_dir(supervisor.state().join("log")).unwrap().count(), 0);
+    let mut new = supervisor.pair(&mut old, &new_release(), 3, 2, 3).await;
+    supervisor.level(&mut old, &mut new).await;
+    supervisor.cut(&mut old, &mut new, 4, 5).await;
+    nothing_lost(&supervisor, Vec::new(), load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_node_starts_again_from_its_files_with_every_acknowledged_write() {
     let (mut supervisor, mut old, mut new, load, mut stored) = on_probation(&new_release()).await;
     let client = supervisor.client().await;

@@ -27,12 +27,7 @@ pub(super) enum Pending {
     /// `bumpless check`.
     Check(Replies),
     /// `bumpless upgrade [VERSION]`.
-    Upgrade {
-        version: Option<Version>,
-        wait: bool,
-        uid: u32,
-        replies: Replies,
-    },
+    Upgrade { version: Option<Version>, wait: bool, uid: u32, replies: Replies },
 }
 
 /// Who waits for the end of the upgrade under way.
@@ -82,7 +77,8 @@ impl Driver {
 
     fn check_for(&mut self, pending: Pending) {
         if self.feed.is_none() && self.pending.is_empty() && !self.refreshing() {
-            let why = self.feed_state.error.clone().unwrap_or_else(|| "no feed is configured (feed.urls)".into());
+            let why =
+                self.feed_state.error.clone().unwrap_or_else(|| "no feed is configured (feed.urls)".into());
             self.refuse(pending, why);
             return;
         }
@@ -121,7 +117,11 @@ impl Driver {
         }
         Some(match (status::phase(&self.state), self.state.attempt()) {
             (Some(phase), Some(attempt)) => {
-                format!("an upgrade to {} is under way ({}); one at a time", attempt.to.version, phase.as_str())
+                format!(
+                    "an upgrade to {} is under way ({}); one at a time",
+                    attempt.to.version,
+                    phase.as_str()
+                )
             }
             (Some(_) | None, Some(_) | None) => match status::nothing_serves(&self.state) {
                 Some(why) => format!("not now: {why}"),
@@ -168,7 +168,9 @@ impl Driver {
                     }
                     Outcome::Done { answer: Answer::Checked(Checked { found: Some(version), text }) }
                 }
-                (None, Err(why)) => Outcome::Done { answer: Answer::Checked(Checked { found: None, text: why }) },
+                (None, Err(why)) => {
+                    Outcome::Done { answer: Answer::Checked(Checked { found: None, text: why }) }
+                }
             }),
             Pending::Upgrade { wait, replies, .. } => {
                 if let Some(reason) = self.busy() {
@@ -268,17 +270,24 @@ impl Driver {
         let phase = status::phase(&self.state);
         match (phase, self.state.attempt().cloned()) {
             (Some(Phase::Draining | Phase::RollingBack | Phase::BackingOut), Some(attempt)) => {
-                let reason = format!("the upgrade to {} is ending; ask again when it has ended", attempt.to.version);
+                let reason =
+                    format!("the upgrade to {} is ending; ask again when it has ended", attempt.to.version);
                 replies.finish(Outcome::Refused { reason });
             }
             (Some(_), Some(attempt)) if attempt.from.is_some() => {
-                let started = Move { from: Some(attempt.to.version.clone()), to: attempt.to.version.clone(), gap_ms: None };
-                let started = Move { to: attempt.from.map_or(started.to.clone(), |from| from.version), ..started };
+                let started = Move {
+                    from: Some(attempt.to.version.clone()),
+                    to: attempt.to.version.clone(),
+                    gap_ms: None,
+                };
+                let started =
+                    Move { to: attempt.from.map_or(started.to.clone(), |from| from.version), ..started };
                 self.wait_or_answer(replies, wait, started, true);
                 self.feed_in([Event::Asked(Ask::Rollback { uid })].into());
             }
             (Some(_) | None, Some(_) | None) => {
-                let reason = status::nothing_serves(&self.state).unwrap_or_else(|| "nothing can be taken back now".into());
+                let reason = status::nothing_serves(&self.state)
+                    .unwrap_or_else(|| "nothing can be taken back now".into());
                 replies.finish(Outcome::Refused { reason });
             }
         }
@@ -346,8 +355,15 @@ impl Driver {
     }
 
     /// The end of an upgrade, for everybody who waits.
-    pub(super) fn finish_waiters(&mut self, attempt: &Attempt, verdict: &Verdict, gap_us: Option<u64>, went_back: bool) {
-        let (from, to) = (attempt.from.as_ref().map(|release| release.version.clone()), attempt.to.version.clone());
+    pub(super) fn finish_waiters(
+        &mut self,
+        attempt: &Attempt,
+        verdict: &Verdict,
+        gap_us: Option<u64>,
+        went_back: bool,
+    ) {
+        let (from, to) =
+            (attempt.from.as_ref().map(|release| release.version.clone()), attempt.to.version.clone());
         let gap_ms = gap_us.map(gap_ms);
         for Waiter { replies, back } in std::mem::take(&mut self.waiters) {
             let outcome = match (verdict, back) {
@@ -357,20 +373,25 @@ impl Driver {
                     Outcome::Done { answer }
                 }
                 (Verdict::RolledBack(_), true) => {
-                    let moved = Move { from: Some(to.clone()), to: from.clone().unwrap_or(to.clone()), gap_ms };
+                    let moved =
+                        Move { from: Some(to.clone()), to: from.clone().unwrap_or(to.clone()), gap_ms };
                     Outcome::Done { answer: Answer::WentBack(moved) }
                 }
-                (Verdict::Bad(why) | Verdict::Wrong(why) | Verdict::Unknown(why) | Verdict::RolledBack(why), _) => {
-                    match (&from, gap_us) {
-                        (Some(from), Some(_)) => Outcome::RolledBack {
-                            from: from.clone(),
-                            to: to.clone(),
-                            gap_ms,
-                            reason: why.clone(),
-                        },
-                        (Some(_) | None, Some(_) | None) => Outcome::Failed { reason: why.clone() },
-                    }
-                }
+                (
+                    Verdict::Bad(why)
+                    | Verdict::Wrong(why)
+                    | Verdict::Unknown(why)
+                    | Verdict::RolledBack(why),
+                    _,
+                ) => match (&from, gap_us) {
+                    (Some(from), Some(_)) => Outcome::RolledBack {
+                        from: from.clone(),
+                        to: to.clone(),
+                        gap_ms,
+                        reason: why.clone(),
+                    },
+                    (Some(_) | None, Some(_) | None) => Outcome::Failed { reason: why.clone() },
+                },
             };
             replies.finish(outcome);
         }
@@ -398,7 +419,11 @@ impl Driver {
         Some(unix_now() + since.saturating_sub(self.born.elapsed()).as_secs())
     }
 
-    fn shown(&self, worker: &crate::upgrade::Worker, term: Option<u64>) -> Option<bumpless_control::status::Worker> {
+    fn shown(
+        &self,
+        worker: &crate::upgrade::Worker,
+        term: Option<u64>,
+    ) -> Option<bumpless_control::status::Worker> {
         let handle = self.edge.handles.get(&worker.instance)?;
         let interval = self.edge.config.timing().heartbeat_ms;
         Some(status::shown(worker, term, handle.pid, handle.since, handle.heartbeat.as_ref(), interval))
@@ -435,7 +460,11 @@ impl Driver {
             draining: roles.draining.and_then(|worker| self.shown(worker, None)),
             upgrade,
             next_check,
-            held: self.ledger.hold().map(|hold| Held { reason: hold.reason.clone(), at: hold.at, by: hold.by }),
+            held: self.ledger.hold().map(|hold| Held {
+                reason: hold.reason.clone(),
+                at: hold.at,
+                by: hold.by,
+            }),
             quarantined: self.ledger.quarantine(),
             last: self.ledger.last().cloned(),
             feed: Some(FeedShown {
@@ -459,9 +488,15 @@ impl Driver {
                 let due = self.ledger.next_try(&release.sha256, &self.edge.config.upgrade);
                 let why_not = match self.automatic() {
                     Err(why) => Some(why),
-                    Ok(()) => due.filter(|due| *due > unix_now()).map(|_| "it failed before and is tried again then".into()),
+                    Ok(()) => due
+                        .filter(|due| *due > unix_now())
+                        .map(|_| "it failed before and is tried again then".into()),
                 };
-                Some(Coming { what: format!("upgrade to {}", release.version), at: due.or(next_check), why_not })
+                Some(Coming {
+                    what: format!("upgrade to {}", release.version),
+                    at: due.or(next_check),
+                    why_not,
+                })
             }
             Err(why) => {
                 let at = next_check?;
@@ -512,7 +547,14 @@ impl Driver {
                 continue;
             }
             let why_not = self.choose(&Wanted::Version(release.version.clone())).err();
-            listed.push(Listed { release: release.version, sha256: release.sha256, serving: false, installed: false, offered: true, why_not });
+            listed.push(Listed {
+                release: release.version,
+                sha256: release.sha256,
+                serving: false,
+                installed: false,
+                offered: true,
+                why_not,
+            });
         }
         listed
     }

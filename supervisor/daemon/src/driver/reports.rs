@@ -1,7 +1,7 @@
 //! What workers say, taken in: figures for status, then the event for the sequence.
 
-use bumpless_control::history::{Entry, Event as Happening};
 use bumpless_control::gap_ms;
+use bumpless_control::history::{Entry, Event as Happening};
 use bumpless_control::status::Amount;
 use bumpless_shared::control::{Instance, Report, Trouble};
 
@@ -28,7 +28,11 @@ impl Driver {
                 }
                 if let Some(worker) = ours {
                     let reason = format!("worker {from} {how}");
-                    let entry = Entry { to: Some(worker.release), reason: Some(reason), ..Entry::new(unix_now(), Happening::WorkerDied) };
+                    let entry = Entry {
+                        to: Some(worker.release),
+                        reason: Some(reason),
+                        ..Entry::new(unix_now(), Happening::WorkerDied)
+                    };
                     self.ledger.append(&entry);
                 }
                 self.feed_in([Event::Ended(from, how)].into());
@@ -46,7 +50,9 @@ impl Driver {
                     self.ledger.alarm(error.to_string(), unix_now());
                 }
                 if let Some(damage) = damage {
-                    let text = format!("a logbook is damaged: {damage}. What could be read was applied; nothing was removed");
+                    let text = format!(
+                        "a logbook is damaged: {damage}. What could be read was applied; nothing was removed"
+                    );
                     self.ledger.alarm(text, unix_now());
                 } else if let State::Cold { .. } = self.state {
                     // All of them were replayed and what they say is durable.
@@ -57,7 +63,18 @@ impl Driver {
                 }
                 Said::Ready(term)
             }
-            Report::Going { .. } => Said::Going,
+            Report::Going { term } => {
+                if let Some(handle) = self.edge.handles.get(&from) {
+                    let (to, reason) =
+                        (Some(handle.worker.release.clone()), format!("worker {from} serves, term {term}"));
+                    self.ledger.append(&Entry {
+                        to,
+                        reason: Some(reason),
+                        ..Entry::new(unix_now(), Happening::WorkerStarted)
+                    });
+                }
+                Said::Going
+            }
             Report::Syncing { done, total, lag } => {
                 self.progress = Some(Amount { done, total: Some(total) });
                 self.tell_waiters();
@@ -90,7 +107,9 @@ impl Driver {
             }
             Report::Committed { term } => Said::Sealed(term),
             Report::Drained { moved, cut_off } => {
-                eprintln!("bumplessd: worker {from} drained: {moved} connections moved, {cut_off} closed at the deadline");
+                eprintln!(
+                    "bumplessd: worker {from} drained: {moved} connections moved, {cut_off} closed at the deadline"
+                );
                 Said::Drained
             }
             Report::Removed { logs, generations } => {

@@ -32,9 +32,7 @@ use crate::records::routing;
 use crate::releases::Releases;
 use crate::sockets::Groups;
 use crate::upgrade::recovery::Intent;
-use crate::upgrade::{
-    Attempt, Effect, Event, Launched, RecordTerm, State, Stored, Terms, Verdict, Worker,
-};
+use crate::upgrade::{Attempt, Effect, Event, Launched, RecordTerm, State, Stored, Terms, Verdict, Worker};
 use journal::Journal;
 use worker::{Handle, Link, News};
 
@@ -110,7 +108,8 @@ pub struct Parts {
 impl Edge {
     /// Nothing runs yet.
     pub fn new(parts: Parts) -> Edge {
-        let Parts { config, paths, numbers, journal, committed, releases, routing, incarnation, news, done } = parts;
+        let Parts { config, paths, numbers, journal, committed, releases, routing, incarnation, news, done } =
+            parts;
         Edge {
             record: committed::file(&paths),
             alive: Alive::new(&paths),
@@ -134,7 +133,9 @@ impl Edge {
     /// effects are the driver's.
     pub fn perform(&mut self, effect: Effect, state: &State) -> Option<Event> {
         match effect {
-            Effect::Spawn { release, generation, origin, tag } => self.spawn(release, generation, origin, tag, state),
+            Effect::Spawn { release, generation, origin, tag } => {
+                self.spawn(release, generation, origin, tag, state)
+            }
             Effect::Start(worker, origin) => self.start(&worker, origin),
             Effect::Pair { serving, new } => self.pair(&serving, &new),
             Effect::Tell(instance, command) => {
@@ -145,7 +146,9 @@ impl Edge {
                 self.kill(instance);
                 None
             }
-            Effect::Reserve { attempt, generation, held } => Some(Event::Stored(self.reserve(attempt, generation, held))),
+            Effect::Reserve { attempt, generation, held } => {
+                Some(Event::Stored(self.reserve(attempt, generation, held)))
+            }
             Effect::Record { release, generation, term } => {
                 Some(Event::Stored(match self.commit(release, generation, term) {
                     Ok(term) => Stored::Recorded(term),
@@ -276,7 +279,10 @@ impl Edge {
         let instance = worker.instance;
         let mut files = self.alive.create(instance).map_err(|error| error.to_string())?;
         let secret = routing::secret().map_err(|error| format!("no random bytes: {error}"))?;
-        files.alive.write_all(&secret).map_err(|error| format!("the alive file cannot be written: {error}"))?;
+        files
+            .alive
+            .write_all(&secret)
+            .map_err(|error| format!("the alive file cannot be written: {error}"))?;
         let (ours, theirs) = channel::pair().map_err(|error| format!("no socket pair: {error}"))?;
         let channel = channel::Channel::new(ours).map_err(|error| format!("no control channel: {error}"))?;
         let launched =
@@ -353,7 +359,12 @@ impl Edge {
         Ok(())
     }
 
-    fn reserve(&mut self, attempt: Attempt, generation: Generation, (old_generation, held): (Generation, Term)) -> Stored {
+    fn reserve(
+        &mut self,
+        attempt: Attempt,
+        generation: Generation,
+        (old_generation, held): (Generation, Term),
+    ) -> Stored {
         let highest = Highest { term: held, ..Highest::default() };
         let take = match self.numbers.raise(highest).and_then(|()| self.numbers.reserve_terms(2)) {
             Ok(take) => take,
@@ -389,7 +400,13 @@ impl Edge {
     ///
     /// # Errors
     /// Where its pidfd cannot be watched.
-    pub fn take_back(&mut self, worker: Worker, process: Process, pid: i32, link: Link) -> std::io::Result<()> {
+    pub fn take_back(
+        &mut self,
+        worker: Worker,
+        process: Process,
+        pid: i32,
+        link: Link,
+    ) -> std::io::Result<()> {
         let (instance, output) = (worker.instance, self.alive.output(worker.instance));
         let handle = Handle::new(worker, process, pid, unix_now(), output, link, self.news.clone())?;
         self.handles.insert(instance, handle);

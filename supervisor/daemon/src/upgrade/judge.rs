@@ -68,14 +68,20 @@ impl Judge {
         self.requests += beat.requests;
         self.errors += beat.errors;
         if beat.rss > limits.memory {
-            return Some(Verdict::Bad(format!("uses {} MB of memory, {} are allowed", beat.rss >> 20, limits.memory >> 20)));
+            return Some(Verdict::Bad(format!(
+                "uses {} MB of memory, {} are allowed",
+                beat.rss >> 20,
+                limits.memory >> 20
+            )));
         }
         if beat.logbook > limits.logbook {
             let sizes = format!("{} MB, {} are allowed", beat.logbook >> 20, limits.logbook >> 20);
             return Some(Verdict::Unknown(format!("the logbook grew to {sizes} before the verdict")));
         }
         let permille = self.errors.saturating_mul(1000) / self.requests.max(1);
-        if self.requests >= limits.min_sample && permille > self.baseline.error_permille + limits.error_permille {
+        if self.requests >= limits.min_sample
+            && permille > self.baseline.error_permille + limits.error_permille
+        {
             return Some(Verdict::Bad(format!(
                 "{} of {} requests failed on the node's side; before the cut {} in a thousand did",
                 self.errors, self.requests, self.baseline.error_permille
@@ -150,8 +156,19 @@ mod tests {
     #[test]
     fn one_slow_interval_is_bad_luck_three_in_a_row_are_not() {
         let mut judge = judge();
-        for (second, p99, bad) in [(1, 81_000, false), (2, 81_000, false), (3, 79_000, false), (4, 81_000, false), (5, 81_000, false), (6, 81_000, true)] {
-            assert_eq!(judge.heartbeat(&beat(100, 0, p99), at(second), &LIMITS).is_some(), bad, "second {second}");
+        for (second, p99, bad) in [
+            (1, 81_000, false),
+            (2, 81_000, false),
+            (3, 79_000, false),
+            (4, 81_000, false),
+            (5, 81_000, false),
+            (6, 81_000, true),
+        ] {
+            assert_eq!(
+                judge.heartbeat(&beat(100, 0, p99), at(second), &LIMITS).is_some(),
+                bad,
+                "second {second}"
+            );
         }
     }
 

@@ -73,9 +73,13 @@ pub fn recover(found: Found, now: Moment, rules: &Rules) -> (State, Vec<Effect>)
     let why = "the supervisor was replaced in the middle of it";
     let attempt = intent.as_ref().map(|intent| intent.attempt.clone());
     let terms = intent.as_ref().and_then(|intent| intent.terms).filter(|terms| terms.take == term);
-    let old = others.iter().position(|other| yielded_to(other.role, term)).map(|index| others.swap_remove(index));
+    let old =
+        others.iter().position(|other| yielded_to(other.role, term)).map(|index| others.swap_remove(index));
     for other in &others {
-        effects.push(Effect::Alarm(format!("worker {} has no place any more and is killed", other.worker.instance)));
+        effects.push(Effect::Alarm(format!(
+            "worker {} has no place any more and is killed",
+            other.worker.instance
+        )));
         effects.push(Effect::Kill(other.worker.instance));
     }
     if worker.generation == generation {
@@ -96,7 +100,8 @@ pub fn recover(found: Found, now: Moment, rules: &Rules) -> (State, Vec<Effect>)
         }
         return (State::Steady(Serving::new(worker, term, now)), effects);
     }
-    let attempt = attempt.unwrap_or(Attempt { from: Some(release.clone()), to: worker.release.clone(), by: None });
+    let attempt =
+        attempt.unwrap_or(Attempt { from: Some(release.clone()), to: worker.release.clone(), by: None });
     let Some(terms) = terms else {
         // Nothing says under which term the old one may resume: the committed pair and the logbooks do.
         effects.push(Effect::Kill(worker.instance));
@@ -163,7 +168,8 @@ fn old_of(
 }
 
 fn nothing_committed(intent: Option<Intent>, alive: Vec<Survivor>) -> (State, Vec<Effect>) {
-    let mut effects: Vec<Effect> = alive.iter().map(|survivor| Effect::Kill(survivor.worker.instance)).collect();
+    let mut effects: Vec<Effect> =
+        alive.iter().map(|survivor| Effect::Kill(survivor.worker.instance)).collect();
     if let Some(Intent { attempt, generation, .. }) = intent {
         effects.push(Effect::Discard { logs: vec![], generations: vec![generation] });
         let verdict = Verdict::Unknown("the supervisor was replaced during the first start".into());
@@ -197,15 +203,20 @@ fn nobody_holds(
     let old = resumable.map(|survivor| survivor.worker.clone());
     let mut dying: Vec<Worker> = alive.into_iter().map(|survivor| survivor.worker).collect();
     let mut effects: Vec<Effect> = vec![];
-    if let (Some(old), Some(attempt), Some(terms), Some(candidate)) = (old, attempt.clone(), terms, candidate) {
+    if let (Some(old), Some(attempt), Some(terms), Some(candidate)) = (old, attempt.clone(), terms, candidate)
+    {
         dying.retain(|worker| worker.instance != old.instance);
         effects.push(Effect::Tell(old.instance, Command::Go { term: terms.resume }));
         effects.extend(dying.iter().map(|worker| Effect::Kill(worker.instance)));
         let (new, step) = match dying.pop() {
             Some(new) => (new, Back::Killing),
             None => {
-                let new =
-                    Worker { instance: 0, generation: candidate, release: attempt.to.clone(), tag: old.tag % 3 + 1 };
+                let new = Worker {
+                    instance: 0,
+                    generation: candidate,
+                    release: attempt.to.clone(),
+                    tag: old.tag % 3 + 1,
+                };
                 effects.push(Effect::Tell(old.instance, Command::Resume { term: terms.resume }));
                 effects.push(Effect::Tell(old.instance, Command::PeerGone { tag: new.tag }));
                 (new, Back::Resuming)

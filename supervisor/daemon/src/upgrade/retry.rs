@@ -38,7 +38,8 @@ pub fn next(verdict: &Verdict, failed: u32, unknown: u32, attempts: u32, after: 
 mod tests {
     use super::*;
 
-    const AFTER: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(3600)];
+    const AFTER: [Duration; 3] =
+        [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(3600)];
 
     #[test]
     fn a_bad_release_is_tried_three_times_and_then_quarantined() {

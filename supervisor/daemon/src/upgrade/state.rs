@@ -114,7 +114,8 @@ impl Serving {
 
     /// How it did lately.
     pub fn baseline(&self) -> Baseline {
-        let (requests, errors) = self.beats.iter().fold((0, 0), |(r, e), beat| (r + beat.requests, e + beat.errors));
+        let (requests, errors) =
+            self.beats.iter().fold((0, 0), |(r, e), beat| (r + beat.requests, e + beat.errors));
         Baseline {
             p99_us: self.beats.iter().map(|beat| beat.p99_us).max().unwrap_or(0),
             error_permille: errors.saturating_mul(1000) / requests.max(1),

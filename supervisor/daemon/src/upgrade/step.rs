@@ -11,8 +11,8 @@ use super::event::{Acquired, Ask, Event, Launched, Said, Stored};
 use super::judge::{Baseline, Judge};
 use super::rules::Rules;
 use super::state::{
-    After, Attempt, Back, Cold, Commit, Hashes, Levelling, Moment, Old, Pair, Reverse, Serving, State, Terms, Verdict,
-    Worker,
+    After, Attempt, Back, Cold, Commit, Hashes, Levelling, Moment, Old, Pair, Reverse, Serving, State, Terms,
+    Verdict, Worker,
 };
 
 type Step = (State, Vec<Effect>);
@@ -36,7 +36,12 @@ impl State {
                     return self.lost_serving(false, &format!("the serving worker {how}"), now, rules);
                 }
                 Event::Closed(who) if *who == id => {
-                    return self.lost_serving(true, "the serving worker closed its control channel", now, rules);
+                    return self.lost_serving(
+                        true,
+                        "the serving worker closed its control channel",
+                        now,
+                        rules,
+                    );
                 }
                 Event::Tick if now >= serving.heard + rules.limits.silence => {
                     return self.lost_serving(true, "the serving worker hangs", now, rules);
@@ -47,9 +52,13 @@ impl State {
         }
         match self {
             State::Vacant => vacant(event, now, rules),
-            State::Cold { pair, step, deadline, tries } => cold(pair, step, deadline, tries, event, now, rules),
+            State::Cold { pair, step, deadline, tries } => {
+                cold(pair, step, deadline, tries, event, now, rules)
+            }
             State::Steady(serving) => steady(serving, event, now, rules),
-            State::Fetching { serving, attempt, deadline } => fetching(serving, attempt, deadline, event, now, rules),
+            State::Fetching { serving, attempt, deadline } => {
+                fetching(serving, attempt, deadline, event, now, rules)
+            }
             State::Installing { serving, attempt, deadline } => {
                 installing(serving, attempt, deadline, event, now, rules)
             }
@@ -68,15 +77,33 @@ impl State {
             State::Probation { old, new, attempt, terms, gap_us, judge, until } => {
                 probation(Watch { old, new, attempt, terms, gap_us }, judge, until, event, now, rules)
             }
-            State::Committing { old, new, attempt, terms, gap_us, step, deadline, heard } => {
-                committing(Watch { old, new, attempt, terms, gap_us }, step, deadline, heard, event, now, rules)
-            }
-            State::Reversing { old, new, attempt, terms, step, verdict, gap_us, deadline } => {
-                reversing(Cut { old, new, attempt, terms, gap_us }, step, verdict, deadline, event, now, rules)
-            }
-            State::RollingBack { old, new, attempt, terms, step, verdict, gap_us, deadline } => {
-                rolling_back(Cut { old, new, attempt, terms, gap_us }, step, verdict, deadline, event, now, rules)
-            }
+            State::Committing { old, new, attempt, terms, gap_us, step, deadline, heard } => committing(
+                Watch { old, new, attempt, terms, gap_us },
+                step,
+                deadline,
+                heard,
+                event,
+                now,
+                rules,
+            ),
+            State::Reversing { old, new, attempt, terms, step, verdict, gap_us, deadline } => reversing(
+                Cut { old, new, attempt, terms, gap_us },
+                step,
+                verdict,
+                deadline,
+                event,
+                now,
+                rules,
+            ),
+            State::RollingBack { old, new, attempt, terms, step, verdict, gap_us, deadline } => rolling_back(
+                Cut { old, new, attempt, terms, gap_us },
+                step,
+                verdict,
+                deadline,
+                event,
+                now,
+                rules,
+            ),
             State::BackingOut { serving, attempt, new, verdict, alarm } => {
                 backing_out(Candidate { serving, attempt, new }, verdict, alarm, event, now, rules)
             }
@@ -151,7 +178,9 @@ impl State {
             | State::Syncing { serving, new, .. }
             | State::Level { serving, new, .. }
             | State::BackingOut { serving, new, .. } => both(serving, new),
-            State::Cutting { old, new, .. } | State::Reversing { old, new, .. } => vec![old.clone(), new.clone()],
+            State::Cutting { old, new, .. } | State::Reversing { old, new, .. } => {
+                vec![old.clone(), new.clone()]
+            }
             State::Probation { old, new, .. } | State::Committing { old, new, .. } => {
                 old.warm().into_iter().chain([new]).cloned().collect()
             }
@@ -177,7 +206,9 @@ impl State {
             | State::BackingOut { alarm: deadline, .. }
             | State::Clearing { alarm: deadline, .. }
             | State::Stopping { deadline, .. } => Some(*deadline),
-            State::RollingBack { deadline, step: Back::Persisting(heard), .. } => Some((*deadline).min(silent(*heard))),
+            State::RollingBack { deadline, step: Back::Persisting(heard), .. } => {
+                Some((*deadline).min(silent(*heard)))
+            }
             State::RollingBack { deadline, step: Back::Killing | Back::Resuming, .. } => Some(*deadline),
             State::Probation { until, judge, old, .. } => {
                 let old = match old {
@@ -201,21 +232,29 @@ impl State {
 
     /// A process has started that nobody waits for any more.
     fn too_late(mut self, worker: Worker, now: Moment, rules: &Rules) -> Step {
-        let effects = vec![Effect::Kill(worker.instance), Effect::Discard {
-            logs: vec![],
-            generations: if self.workers().iter().any(|other| other.generation == worker.generation) {
-                vec![]
-            } else {
-                vec![worker.generation]
+        let effects = vec![
+            Effect::Kill(worker.instance),
+            Effect::Discard {
+                logs: vec![],
+                generations: if self.workers().iter().any(|other| other.generation == worker.generation) {
+                    vec![]
+                } else {
+                    vec![worker.generation]
+                },
             },
-        }];
+        ];
         match &mut self {
-            State::Clearing { dying: workers, .. } | State::Stopping { left: workers, .. } => workers.push(worker),
+            State::Clearing { dying: workers, .. } | State::Stopping { left: workers, .. } => {
+                workers.push(worker)
+            }
             State::Stopped => {
                 self = State::Stopping { left: vec![worker], deadline: now + rules.kill_alarm };
             }
             State::Vacant | State::Cold { .. } | State::Steady(_) | State::Fetching { .. } => {}
-            State::Installing { .. } | State::Starting { .. } | State::Syncing { .. } | State::Level { .. } => {}
+            State::Installing { .. }
+            | State::Starting { .. }
+            | State::Syncing { .. }
+            | State::Level { .. } => {}
             State::Cutting { .. } | State::Probation { .. } | State::Committing { .. } => {}
             State::Reversing { .. } | State::RollingBack { .. } | State::BackingOut { .. } => {}
         }
@@ -257,19 +296,33 @@ impl State {
         if let State::Fetching { .. } | State::Installing { .. } = self {
             effects.push(Effect::CancelAcquire);
         }
-        let dying: Vec<Worker> = self.workers().into_iter().filter(|w| alive || w.instance != serving.instance).collect();
+        let dying: Vec<Worker> =
+            self.workers().into_iter().filter(|w| alive || w.instance != serving.instance).collect();
         effects.extend(dying.iter().map(|worker| Effect::Kill(worker.instance)));
         let others = self.workers().into_iter().filter(|worker| worker.instance != serving.instance);
-        effects.push(Effect::Discard { logs: vec![], generations: others.map(|worker| worker.generation).collect() });
+        effects.push(Effect::Discard {
+            logs: vec![],
+            generations: others.map(|worker| worker.generation).collect(),
+        });
         if let Some(attempt) = self.attempt() {
             let verdict = match self {
                 State::BackingOut { ref verdict, .. } => verdict.clone(),
-                State::Fetching { .. } | State::Installing { .. } | State::Starting { .. } | State::Syncing { .. }
-                | State::Level { .. } | State::Vacant | State::Cold { .. } | State::Steady(_) | State::Cutting { .. }
-                | State::Probation { .. } | State::Committing { .. } | State::Reversing { .. }
-                | State::RollingBack { .. } | State::Clearing { .. } | State::Stopping { .. } | State::Stopped => {
-                    Verdict::Unknown(why.into())
-                }
+                State::Fetching { .. }
+                | State::Installing { .. }
+                | State::Starting { .. }
+                | State::Syncing { .. }
+                | State::Level { .. }
+                | State::Vacant
+                | State::Cold { .. }
+                | State::Steady(_)
+                | State::Cutting { .. }
+                | State::Probation { .. }
+                | State::Committing { .. }
+                | State::Reversing { .. }
+                | State::RollingBack { .. }
+                | State::Clearing { .. }
+                | State::Stopping { .. }
+                | State::Stopped => Verdict::Unknown(why.into()),
             };
             effects.push(Effect::Conclude { attempt: attempt.clone(), verdict, gap_us: None });
         }
@@ -331,7 +384,9 @@ fn bad(reason: impl Into<String>) -> Verdict {
 fn vacant(event: Event, now: Moment, rules: &Rules) -> Step {
     match event {
         Event::Asked(Ask::Upgrade { attempt, installed }) => begin(None, attempt, installed, now, rules),
-        Event::Asked(Ask::Rollback { .. } | Ask::Stop) | Event::Tick | Event::Acquired(_) => (State::Vacant, vec![]),
+        Event::Asked(Ask::Rollback { .. } | Ask::Stop) | Event::Tick | Event::Acquired(_) => {
+            (State::Vacant, vec![])
+        }
         Event::Launched(_) | Event::Stored(_) | Event::Said(..) => (State::Vacant, vec![]),
         Event::Ended(..) | Event::Closed(_) => (State::Vacant, vec![]),
     }
@@ -347,7 +402,15 @@ pub(super) fn start_cold(pair: Pair, tries: u32, now: Moment, rules: &Rules) -> 
     (State::Cold { pair, step: Cold::Spawning, deadline: now + rules.start, tries }, vec![spawn])
 }
 
-fn cold(pair: Pair, step: Cold, deadline: Moment, tries: u32, event: Event, now: Moment, rules: &Rules) -> Step {
+fn cold(
+    pair: Pair,
+    step: Cold,
+    deadline: Moment,
+    tries: u32,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
     let origin = match pair {
         Pair::Genesis(_) => Origin::Genesis,
         Pair::Committed(..) => Origin::Cold,
@@ -382,7 +445,10 @@ fn cold(pair: Pair, step: Cold, deadline: Moment, tries: u32, event: Event, now:
             if let Some(attempt) = first {
                 effects.push(Effect::Conclude { attempt, verdict: Verdict::Good, gap_us: None });
             }
-            (State::Cold { pair, step: Cold::Going(worker, term), deadline: now + rules.start, tries }, effects)
+            (
+                State::Cold { pair, step: Cold::Going(worker, term), deadline: now + rules.start, tries },
+                effects,
+            )
         }
         (Cold::Recording(worker, first), Event::Stored(Stored::NotRecorded(why))) => {
             let step = cold_kill(pair, worker, tries, why.clone(), now, rules);
@@ -400,7 +466,15 @@ fn cold(pair: Pair, step: Cold, deadline: Moment, tries: u32, event: Event, now:
         }
         (Cold::Failing(worker, why), Event::Tick) if now >= deadline => {
             let effects = vec![Effect::Kill(worker.instance), not_dead(&worker)];
-            (State::Cold { pair, step: Cold::Failing(worker, why), deadline: now + rules.kill_alarm, tries }, effects)
+            (
+                State::Cold {
+                    pair,
+                    step: Cold::Failing(worker, why),
+                    deadline: now + rules.kill_alarm,
+                    tries,
+                },
+                effects,
+            )
         }
         (Cold::Waiting(_), Event::Tick) if now >= deadline => start_cold(pair, tries, now, rules),
         (Cold::Opening(worker) | Cold::Going(worker, _), Event::Tick) if now >= deadline => {
@@ -411,20 +485,22 @@ fn cold(pair: Pair, step: Cold, deadline: Moment, tries: u32, event: Event, now:
             Cold::Opening(worker) | Cold::Going(worker, _),
             Event::Said(who, Said::NoCommonVersion(why) | Said::Trouble(Trouble::CannotStart, why)),
         ) if from_it(who) => cold_kill(pair, worker, tries, why, now, rules),
-        (Cold::Opening(worker) | Cold::Going(worker, _), Event::Ended(who, how))
-            if from_it(who) =>
-        {
+        (Cold::Opening(worker) | Cold::Going(worker, _), Event::Ended(who, how)) if from_it(who) => {
             cold_failed(pair, Some(&worker), tries, bad(format!("{how} while starting")), now, rules)
         }
-        (Cold::Opening(worker) | Cold::Going(worker, _), Event::Closed(who))
-            if from_it(who) =>
-        {
+        (Cold::Opening(worker) | Cold::Going(worker, _), Event::Closed(who)) if from_it(who) => {
             cold_kill(pair, worker, tries, "closed its control channel".into(), now, rules)
         }
         (
             step,
-            Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
-            | Event::Said(..) | Event::Ended(..) | Event::Closed(_),
+            Event::Tick
+            | Event::Asked(_)
+            | Event::Acquired(_)
+            | Event::Launched(_)
+            | Event::Stored(_)
+            | Event::Said(..)
+            | Event::Ended(..)
+            | Event::Closed(_),
         ) => (State::Cold { pair, step, deadline, tries }, vec![]),
     }
 }
@@ -444,7 +520,14 @@ fn cold_kill(pair: Pair, worker: Worker, tries: u32, why: String, now: Moment, r
 
 /// At genesis the release is to blame, and another one may do better; later the committed pair is all
 /// there is and is tried again, with growing waits.
-fn cold_failed(pair: Pair, worker: Option<&Worker>, tries: u32, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
+fn cold_failed(
+    pair: Pair,
+    worker: Option<&Worker>,
+    tries: u32,
+    verdict: Verdict,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
     match pair {
         Pair::Genesis(attempt) => {
             let generations = worker.map(|worker| worker.generation).into_iter().collect();
@@ -469,11 +552,16 @@ fn cold_failed(pair: Pair, worker: Option<&Worker>, tries: u32, verdict: Verdict
 
 fn steady(serving: Serving, event: Event, now: Moment, rules: &Rules) -> Step {
     match event {
-        Event::Asked(Ask::Upgrade { attempt, installed }) => begin(Some(serving), attempt, installed, now, rules),
-        Event::Asked(Ask::Rollback { .. } | Ask::Stop) | Event::Tick | Event::Acquired(_) | Event::Launched(_) => {
+        Event::Asked(Ask::Upgrade { attempt, installed }) => {
+            begin(Some(serving), attempt, installed, now, rules)
+        }
+        Event::Asked(Ask::Rollback { .. } | Ask::Stop)
+        | Event::Tick
+        | Event::Acquired(_)
+        | Event::Launched(_) => (State::Steady(serving), vec![]),
+        Event::Stored(_) | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => {
             (State::Steady(serving), vec![])
         }
-        Event::Stored(_) | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => (State::Steady(serving), vec![]),
     }
 }
 
@@ -498,8 +586,10 @@ fn fetching(
             let install = vec![Effect::Install(attempt.to.clone())];
             (State::Installing { serving, attempt, deadline: now + rules.install }, install)
         }
-        event => acquiring(serving, attempt, deadline, event, now, |serving, attempt| {
-            State::Fetching { serving, attempt, deadline }
+        event => acquiring(serving, attempt, deadline, event, now, |serving, attempt| State::Fetching {
+            serving,
+            attempt,
+            deadline,
         }),
     }
 }
@@ -514,8 +604,10 @@ fn installing(
 ) -> Step {
     match event {
         Event::Acquired(Acquired::Installed) => start_new(serving, attempt, now, rules),
-        event => acquiring(serving, attempt, deadline, event, now, |serving, attempt| {
-            State::Installing { serving, attempt, deadline }
+        event => acquiring(serving, attempt, deadline, event, now, |serving, attempt| State::Installing {
+            serving,
+            attempt,
+            deadline,
         }),
     }
 }
@@ -596,10 +688,13 @@ fn starting(
                 let verdict = Verdict::Unknown("verifying and starting it took too long".into());
                 (State::Steady(serving), vec![Effect::Conclude { attempt, verdict, gap_us: None }])
             }
-            Event::Tick | Event::Asked(Ask::Upgrade { .. } | Ask::Stop) | Event::Acquired(_) | Event::Stored(_)
-            | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => {
-                (State::Starting { serving, attempt, new: None, deadline }, vec![])
-            }
+            Event::Tick
+            | Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
+            | Event::Acquired(_)
+            | Event::Stored(_)
+            | Event::Said(..)
+            | Event::Ended(..)
+            | Event::Closed(_) => (State::Starting { serving, attempt, new: None, deadline }, vec![]),
         };
     };
     let id = new.instance;
@@ -628,10 +723,21 @@ fn starting(
     }
 }
 
-fn syncing(candidate: Candidate, left: u64, deadline: Moment, event: Event, now: Moment, rules: &Rules) -> Step {
+fn syncing(
+    candidate: Candidate,
+    left: u64,
+    deadline: Moment,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
     let id = candidate.new.instance;
-    let stay = |left, deadline, Candidate { serving, attempt, new }: Candidate| {
-        State::Syncing { serving, attempt, new, left, deadline }
+    let stay = |left, deadline, Candidate { serving, attempt, new }: Candidate| State::Syncing {
+        serving,
+        attempt,
+        new,
+        left,
+        deadline,
     };
     match event {
         Event::Said(who, Said::Left(now_left)) if who == id && now_left < left => {
@@ -666,11 +772,17 @@ fn level(
     rules: &Rules,
 ) -> Step {
     let (holder, id) = (candidate.serving.worker.instance, candidate.new.instance);
-    let stay = |step, Candidate { serving, attempt, new }: Candidate| {
-        State::Level { serving, attempt, new, step, deadline }
+    let stay = |step, Candidate { serving, attempt, new }: Candidate| State::Level {
+        serving,
+        attempt,
+        new,
+        step,
+        deadline,
     };
     match (step, event) {
-        (Levelling::Hashing(hashes), Event::Said(who, Said::Hash(mark, hash))) if who == holder || who == id => {
+        (Levelling::Hashing(hashes), Event::Said(who, Said::Hash(mark, hash)))
+            if who == holder || who == id =>
+        {
             match hashes.with(mark, who, hash) {
                 Compared::Waiting(hashes) => (stay(Levelling::Hashing(hashes), candidate), vec![]),
                 Compared::Different => back_out(candidate, different(), vec![], now, rules),
@@ -692,13 +804,16 @@ fn level(
             let verdict = Verdict::Unknown(format!("the journal cannot be written: {why}"));
             back_out(candidate, verdict, vec![], now, rules)
         }
-        (Levelling::Preparing(terms), Event::Said(who, Said::Prepared(term))) if who == id && term == terms.take => {
+        (Levelling::Preparing(terms), Event::Said(who, Said::Prepared(term)))
+            if who == id && term == terms.take =>
+        {
             let window_ms = millis(rules.window);
             let cut = Command::Cut { term: terms.take, resume: terms.resume, window_ms };
             let Candidate { serving, attempt, new } = candidate;
             let baseline = serving.baseline();
             let deadline = now + rules.window + rules.cut;
-            let state = State::Cutting { old: serving.worker, new, attempt, terms, baseline, gap_us: None, deadline };
+            let state =
+                State::Cutting { old: serving.worker, new, attempt, terms, baseline, gap_us: None, deadline };
             (state, vec![Effect::Tell(holder, cut)])
         }
         (step, Event::Tick) if now >= deadline => {
@@ -758,9 +873,7 @@ fn candidate_fails(
             Said::NoCommonVersion(why) | Said::Trouble(Trouble::CannotStart, why) => {
                 back_out(candidate, bad(why), vec![], now, rules)
             }
-            Said::Trouble(Trouble::RecordRefused, why) => {
-                back_out(candidate, bad(why), vec![], now, rules)
-            }
+            Said::Trouble(Trouble::RecordRefused, why) => back_out(candidate, bad(why), vec![], now, rules),
             Said::Trouble(Trouble::SyncFailed | Trouble::Damage | Trouble::Poisoned, why) => {
                 back_out(candidate, Verdict::Unknown(why), vec![], now, rules)
             }
@@ -786,11 +899,10 @@ fn candidate_fails(
             | Said::Heartbeat(_)
             | Said::Suspects(..) => (stay(candidate), vec![]),
         },
-        Event::Said(who, Said::Trouble(Trouble::LogbookDropped | Trouble::SyncFailed | Trouble::Poisoned, why))
-            if who == holder =>
-        {
-            back_out(candidate, Verdict::Unknown(why), vec![], now, rules)
-        }
+        Event::Said(
+            who,
+            Said::Trouble(Trouble::LogbookDropped | Trouble::SyncFailed | Trouble::Poisoned, why),
+        ) if who == holder => back_out(candidate, Verdict::Unknown(why), vec![], now, rules),
         Event::Said(who, Said::Refused(order, why)) if who == holder => {
             let verdict = Verdict::Unknown(format!("the serving worker refused {order}: {why}"));
             back_out(candidate, verdict, vec![], now, rules)
@@ -806,7 +918,13 @@ fn candidate_fails(
     }
 }
 
-fn back_out(candidate: Candidate, verdict: Verdict, mut effects: Vec<Effect>, now: Moment, rules: &Rules) -> Step {
+fn back_out(
+    candidate: Candidate,
+    verdict: Verdict,
+    mut effects: Vec<Effect>,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
     let Candidate { serving, attempt, new } = candidate;
     effects.push(Effect::Kill(new.instance));
     (State::BackingOut { serving, attempt, new, verdict, alarm: now + rules.kill_alarm }, effects)
@@ -827,8 +945,14 @@ fn backing_out(
             let effects = vec![not_dead(&candidate.new)];
             back_out(candidate, verdict, effects, now, rules)
         }
-        Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
-        | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => {
+        Event::Tick
+        | Event::Asked(_)
+        | Event::Acquired(_)
+        | Event::Launched(_)
+        | Event::Stored(_)
+        | Event::Said(..)
+        | Event::Ended(..)
+        | Event::Closed(_) => {
             let Candidate { serving, attempt, new } = candidate;
             (State::BackingOut { serving, attempt, new, verdict, alarm }, vec![])
         }
@@ -867,9 +991,14 @@ fn cutting(cut: Cut, baseline: Baseline, deadline: Moment, event: Event, now: Mo
             let Cut { old, new, attempt, terms, gap_us } = cut;
             let judge = Judge::new(baseline, now);
             let old = Old::Warm(old, now);
-            (State::Probation { old, new, attempt, terms, gap_us, judge, until: now + rules.probation }, vec![])
+            (
+                State::Probation { old, new, attempt, terms, gap_us, judge, until: now + rules.probation },
+                vec![],
+            )
         }
-        Event::Said(who, Said::Resigned(gap)) if who == old => (stay(Cut { gap_us: Some(gap), ..cut }), vec![]),
+        Event::Said(who, Said::Resigned(gap)) if who == old => {
+            (stay(Cut { gap_us: Some(gap), ..cut }), vec![])
+        }
         Event::Said(who, Said::Refused(order, why)) if who == old => {
             let verdict = Verdict::Unknown(format!("the serving worker refused {order}: {why}"));
             kill_new(cut, verdict, now, rules)
@@ -877,24 +1006,36 @@ fn cutting(cut: Cut, baseline: Baseline, deadline: Moment, event: Event, now: Mo
         Event::Said(who, Said::Refused(order, why)) if who == id => {
             kill_new(cut, bad(format!("refused {order}: {why}")), now, rules)
         }
-        Event::Said(who, Said::Suspects(kind, why)) if who == old => kill_new(cut, suspected(kind, why), now, rules),
-        Event::Said(who, Said::Trouble(trouble, why)) if who == id || who == old => match of_trouble(trouble, why) {
-            Some(verdict) => kill_new(cut, verdict, now, rules),
-            None => (stay(cut), vec![]),
-        },
+        Event::Said(who, Said::Suspects(kind, why)) if who == old => {
+            kill_new(cut, suspected(kind, why), now, rules)
+        }
+        Event::Said(who, Said::Trouble(trouble, why)) if who == id || who == old => {
+            match of_trouble(trouble, why) {
+                Some(verdict) => kill_new(cut, verdict, now, rules),
+                None => (stay(cut), vec![]),
+            }
+        }
         Event::Tick if now >= deadline => {
             kill_new(cut, bad("did not take over in time at the cut"), now, rules)
         }
         Event::Asked(Ask::Rollback { uid }) => kill_new(cut, asked_back(uid), now, rules),
         Event::Closed(who) if who == id => kill_new(cut, bad("closed its control channel"), now, rules),
-        Event::Ended(who, how) if who == id => resume_old(cut, bad(format!("{how} at the cut")), vec![], now, rules),
+        Event::Ended(who, how) if who == id => {
+            resume_old(cut, bad(format!("{how} at the cut")), vec![], now, rules)
+        }
         Event::Closed(who) if who == old => (stay(cut), vec![Effect::Kill(old)]),
         Event::Ended(who, how) if who == old => {
             let verdict = Verdict::Unknown(format!("the old worker {how} at the cut"));
             lost_old(cut, verdict, now, rules)
         }
-        Event::Tick | Event::Asked(Ask::Upgrade { .. } | Ask::Stop) | Event::Acquired(_) | Event::Launched(_)
-        | Event::Stored(_) | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => (stay(cut), vec![]),
+        Event::Tick
+        | Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
+        | Event::Acquired(_)
+        | Event::Launched(_)
+        | Event::Stored(_)
+        | Event::Said(..)
+        | Event::Ended(..)
+        | Event::Closed(_) => (stay(cut), vec![]),
     }
 }
 
@@ -929,7 +1070,10 @@ fn resume_old(cut: Cut, verdict: Verdict, mut effects: Vec<Effect>, now: Moment,
     effects.push(Effect::Tell(old.instance, Command::Resume { term: terms.resume }));
     effects.push(Effect::Tell(old.instance, Command::PeerGone { tag: new.tag }));
     let deadline = now + rules.resume;
-    (State::RollingBack { old, new, attempt, terms, step: Back::Resuming, verdict, gap_us, deadline }, effects)
+    (
+        State::RollingBack { old, new, attempt, terms, step: Back::Resuming, verdict, gap_us, deadline },
+        effects,
+    )
 }
 
 /// The old worker is dead before it was certain that the new one holds, or after the new one was told
@@ -944,7 +1088,14 @@ fn lost_old(cut: Cut, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
     clear(vec![new], After::Cold(old.release, old.generation), effects, now, rules)
 }
 
-fn probation(watch: Watch, mut judge: Judge, until: Moment, event: Event, now: Moment, rules: &Rules) -> Step {
+fn probation(
+    watch: Watch,
+    mut judge: Judge,
+    until: Moment,
+    event: Event,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
     let id = watch.new.instance;
     let warm = watch.old.warm().map(|worker| worker.instance);
     let stay = |Watch { old, new, attempt, terms, gap_us }: Watch, judge: Judge| State::Probation {
@@ -957,13 +1108,18 @@ fn probation(watch: Watch, mut judge: Judge, until: Moment, event: Event, now: M
         until,
     };
     match event {
-        Event::Said(who, Said::Heartbeat(beat)) if who == id => match judge.heartbeat(&beat, now, &rules.limits) {
-            Some(verdict) => condemned(watch, verdict, now, rules),
-            None => (stay(watch, judge), vec![]),
-        },
+        Event::Said(who, Said::Heartbeat(beat)) if who == id => {
+            match judge.heartbeat(&beat, now, &rules.limits) {
+                Some(verdict) => condemned(watch, verdict, now, rules),
+                None => (stay(watch, judge), vec![]),
+            }
+        }
         Event::Said(who, Said::Heartbeat(beat)) if Some(who) == warm => {
             if beat.lag > rules.limits.lag {
-                let why = format!("the old worker fell {} records behind, {} are allowed", beat.lag, rules.limits.lag);
+                let why = format!(
+                    "the old worker fell {} records behind, {} are allowed",
+                    beat.lag, rules.limits.lag
+                );
                 return condemned(watch, Verdict::Unknown(why), now, rules);
             }
             let old = Old::Warm(watch.old.worker().clone(), now);
@@ -1000,22 +1156,33 @@ fn probation(watch: Watch, mut judge: Judge, until: Moment, event: Event, now: M
         Event::Asked(Ask::Rollback { uid }) => match watch.old.warm().cloned() {
             Some(old) => {
                 let Watch { new, attempt, terms, .. } = watch;
-                let prepare = Effect::Tell(old.instance, Command::Prepare { term: terms.resume, reserve: None });
+                let prepare =
+                    Effect::Tell(old.instance, Command::Prepare { term: terms.resume, reserve: None });
                 let (step, verdict) = (Reverse::Preparing, asked_back(uid));
                 let deadline = now + rules.retire;
-                (State::Reversing { old, new, attempt, terms, step, verdict, gap_us: None, deadline }, vec![prepare])
+                (
+                    State::Reversing { old, new, attempt, terms, step, verdict, gap_us: None, deadline },
+                    vec![prepare],
+                )
             }
             None => condemned(watch, asked_back(uid), now, rules),
         },
-        Event::Ended(who, how) if who == id => new_died(watch, bad(format!("{how} on probation")), now, rules),
+        Event::Ended(who, how) if who == id => {
+            new_died(watch, bad(format!("{how} on probation")), now, rules)
+        }
         Event::Closed(who) if who == id => condemned(watch, bad("closed its control channel"), now, rules),
         Event::Closed(who) if Some(who) == warm => (stay(watch, judge), vec![Effect::Kill(who)]),
         Event::Ended(who, _) if Some(who) == warm => {
             let (old, effects) = bury_old(&watch);
             (stay(Watch { old, ..watch }, judge), effects)
         }
-        Event::Asked(Ask::Upgrade { .. } | Ask::Stop) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
-        | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => (stay(watch, judge), vec![]),
+        Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
+        | Event::Acquired(_)
+        | Event::Launched(_)
+        | Event::Stored(_)
+        | Event::Said(..)
+        | Event::Ended(..)
+        | Event::Closed(_) => (stay(watch, judge), vec![]),
     }
 }
 
@@ -1045,7 +1212,9 @@ fn condemned(watch: Watch, verdict: Verdict, now: Moment, rules: &Rules) -> Step
 fn new_died(watch: Watch, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
     let Watch { old, new, attempt, terms, gap_us: _ } = watch;
     match old {
-        Old::Warm(old, _) => resume_old(Cut { old, new, attempt, terms, gap_us: None }, verdict, vec![], now, rules),
+        Old::Warm(old, _) => {
+            resume_old(Cut { old, new, attempt, terms, gap_us: None }, verdict, vec![], now, rules)
+        }
         Old::Gone(old) => {
             let effects = vec![
                 Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![new.generation] },
@@ -1113,9 +1282,13 @@ fn committing(
     let persist = || vec![Effect::Tell(id, Command::Persist)];
     let next = |watch, step, wait, effects| (commit_at(watch, step, now + wait, heard), effects);
     match (step, event) {
-        (Commit::Hashing(hashes), Event::Said(who, Said::Hash(mark, hash))) if who == id || Some(who) == warm => {
+        (Commit::Hashing(hashes), Event::Said(who, Said::Hash(mark, hash)))
+            if who == id || Some(who) == warm =>
+        {
             match hashes.with(mark, who, hash) {
-                Compared::Waiting(hashes) => (commit_at(watch, Commit::Hashing(hashes), deadline, heard), vec![]),
+                Compared::Waiting(hashes) => {
+                    (commit_at(watch, Commit::Hashing(hashes), deadline, heard), vec![])
+                }
                 Compared::Different => condemned(watch, different(), now, rules),
                 Compared::Equal => next(watch, Commit::Persisting, rules.persist, persist()),
             }
@@ -1139,22 +1312,27 @@ fn committing(
             seal(old, new, attempt, terms, gap_us, now, rules)
         }
         (Commit::Recording, Event::Stored(Stored::NotRecorded(why))) => {
-            let alarm = Effect::Alarm(format!("the committed record cannot be written: {why}. It is tried again"));
+            let alarm =
+                Effect::Alarm(format!("the committed record cannot be written: {why}. It is tried again"));
             (commit_at(watch, Commit::Recording, now + RECORD_AGAIN, heard), vec![alarm])
         }
         (Commit::Recording, Event::Tick) if now >= deadline => {
             let record = vec![record(&watch)];
             next(watch, Commit::Recording, rules.persist, record)
         }
-        (Commit::Sealing, Event::Said(who, Said::Sealed(term))) if who == id && term == watch.terms.take => match warm {
-            Some(old) => {
-                let drain =
-                    Command::Drain { stagger_ms: millis(rules.stagger), deadline_ms: millis(rules.drain) };
-                let tell = vec![Effect::Tell(old, drain)];
-                next(watch, Commit::Draining, rules.drain + rules.persist, tell)
+        (Commit::Sealing, Event::Said(who, Said::Sealed(term))) if who == id && term == watch.terms.take => {
+            match warm {
+                Some(old) => {
+                    let drain = Command::Drain {
+                        stagger_ms: millis(rules.stagger),
+                        deadline_ms: millis(rules.drain),
+                    };
+                    let tell = vec![Effect::Tell(old, drain)];
+                    next(watch, Commit::Draining, rules.drain + rules.persist, tell)
+                }
+                None => committed(watch, heard),
             }
-            None => committed(watch, heard),
-        },
+        }
         (Commit::Sealing, Event::Tick) if now >= deadline => {
             let effects = vec![
                 Effect::Tell(id, Command::Commit { term: watch.terms.take }),
@@ -1169,7 +1347,8 @@ fn committing(
         }
         // The old one does not answer: it is killed, and the new one is looked at once more after that.
         (step @ (Commit::Hashing(_) | Commit::Retiring), Event::Tick) if now >= deadline => {
-            let new_is_silent = matches!(&step, Commit::Hashing(hashes) if !hashes.seen.iter().any(|(who, _)| *who == id));
+            let new_is_silent =
+                matches!(&step, Commit::Hashing(hashes) if !hashes.seen.iter().any(|(who, _)| *who == id));
             if new_is_silent {
                 return condemned(watch, bad("did not hash its state in time"), now, rules);
             }
@@ -1199,11 +1378,15 @@ fn committing(
             heard = now;
             (commit_at(watch, step, deadline, heard), vec![])
         }
-        (_, Event::Asked(Ask::Rollback { uid })) if before_point => condemned(watch, asked_back(uid), now, rules),
+        (_, Event::Asked(Ask::Rollback { uid })) if before_point => {
+            condemned(watch, asked_back(uid), now, rules)
+        }
         (_, Event::Said(who, Said::Suspects(kind, why))) if before_point && Some(who) == warm => {
             condemned(watch, suspected(kind, why), now, rules)
         }
-        (step, Event::Said(who, Said::Trouble(trouble, why))) if before_point && (who == id || Some(who) == warm) => {
+        (step, Event::Said(who, Said::Trouble(trouble, why)))
+            if before_point && (who == id || Some(who) == warm) =>
+        {
             match of_trouble(trouble, why) {
                 Some(verdict) => condemned(watch, verdict, now, rules),
                 None => (commit_at(watch, step, deadline, heard), vec![]),
@@ -1219,15 +1402,23 @@ fn committing(
         (_, Event::Closed(who)) if who == id && before_point => {
             condemned(watch, bad("closed its control channel"), now, rules)
         }
-        (step, Event::Closed(who)) if who == id => (commit_at(watch, step, deadline, heard), vec![Effect::Kill(id)]),
+        (step, Event::Closed(who)) if who == id => {
+            (commit_at(watch, step, deadline, heard), vec![Effect::Kill(id)])
+        }
         (_, Event::Ended(who, how)) if who == id && before_point => {
             new_died(watch, bad(format!("{how} before it was committed")), now, rules)
         }
         (step, Event::Ended(who, how)) if who == id => died_after_commit(watch, &step, &how, now, rules),
         (
             step,
-            Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
-            | Event::Said(..) | Event::Ended(..) | Event::Closed(_),
+            Event::Tick
+            | Event::Asked(_)
+            | Event::Acquired(_)
+            | Event::Launched(_)
+            | Event::Stored(_)
+            | Event::Said(..)
+            | Event::Ended(..)
+            | Event::Closed(_),
         ) => (commit_at(watch, step, deadline, heard), vec![]),
     }
 }
@@ -1246,7 +1437,8 @@ fn record(watch: &Watch) -> Effect {
 /// Behind the commit point there is no way back: the new pair is what starts.
 fn died_after_commit(watch: Watch, step: &Commit, how: &str, now: Moment, rules: &Rules) -> Step {
     let Watch { old, new, attempt, terms, gap_us } = watch;
-    let mut effects = vec![Effect::Alarm(format!("release {} {how} while it was committed; it starts again", new.release))];
+    let mut effects =
+        vec![Effect::Alarm(format!("release {} {how} while it was committed; it starts again", new.release))];
     let dying: Vec<Worker> = old.warm().into_iter().cloned().collect();
     effects.extend(dying.iter().map(|worker| Effect::Kill(worker.instance)));
     let old = old.worker().generation;
@@ -1309,7 +1501,9 @@ fn reversing(
         }
         Event::Said(who, Said::Refused(..)) if who == id || who == old => kill_new(cut, verdict, now, rules),
         Event::Said(who, Said::Suspects(..)) if who == old => kill_new(cut, verdict, now, rules),
-        Event::Said(who, Said::Trouble(trouble, why)) if (who == id || who == old) && of_trouble(trouble, why.clone()).is_some() => {
+        Event::Said(who, Said::Trouble(trouble, why))
+            if (who == id || who == old) && of_trouble(trouble, why.clone()).is_some() =>
+        {
             kill_new(cut, verdict, now, rules)
         }
         Event::Tick if now >= deadline => kill_new(cut, verdict, now, rules),
@@ -1317,8 +1511,14 @@ fn reversing(
         Event::Ended(who, _) if who == id => resume_old(cut, verdict, vec![], now, rules),
         Event::Closed(who) if who == old => (at(cut, step, deadline, verdict), vec![Effect::Kill(old)]),
         Event::Ended(who, _) if who == old => lost_old(cut, verdict, now, rules),
-        Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
-        | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => (at(cut, step, deadline, verdict), vec![]),
+        Event::Tick
+        | Event::Asked(_)
+        | Event::Acquired(_)
+        | Event::Launched(_)
+        | Event::Stored(_)
+        | Event::Said(..)
+        | Event::Ended(..)
+        | Event::Closed(_) => (at(cut, step, deadline, verdict), vec![]),
     }
 }
 
@@ -1376,7 +1576,10 @@ fn rolling_back(
         (Back::Persisting(_), Event::Tick) if now >= deadline => {
             let effects = vec![
                 Effect::Tell(old, Command::Persist),
-                Effect::Alarm("the resumed worker serves, but its database is not durable yet; it is asked again".into()),
+                Effect::Alarm(
+                    "the resumed worker serves, but its database is not durable yet; it is asked again"
+                        .into(),
+                ),
             ];
             (at(cut, step, now + rules.persist, verdict), effects)
         }
@@ -1400,11 +1603,19 @@ fn rolling_back(
             ];
             clear(vec![], After::Cold(old.release, old.generation), effects, now, rules)
         }
-        (step, Event::Closed(who)) if who == old => (at(cut, step, deadline, verdict), vec![Effect::Kill(old)]),
+        (step, Event::Closed(who)) if who == old => {
+            (at(cut, step, deadline, verdict), vec![Effect::Kill(old)])
+        }
         (
             step,
-            Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
-            | Event::Said(..) | Event::Ended(..) | Event::Closed(_),
+            Event::Tick
+            | Event::Asked(_)
+            | Event::Acquired(_)
+            | Event::Launched(_)
+            | Event::Stored(_)
+            | Event::Said(..)
+            | Event::Ended(..)
+            | Event::Closed(_),
         ) => (at(cut, step, deadline, verdict), vec![]),
     }
 }
@@ -1426,7 +1637,8 @@ pub(super) fn clear(
         After::Cold(release, generation) => start_cold(Pair::Committed(release, generation), 0, now, rules),
         After::Record { ref worker, terms, .. } => {
             let term = RecordTerm::Held(terms.take);
-            let record = Effect::Record { release: worker.release.clone(), generation: worker.generation, term };
+            let record =
+                Effect::Record { release: worker.release.clone(), generation: worker.generation, term };
             (State::Clearing { dying, after, alarm: now + RECORD_AGAIN }, vec![record])
         }
     };
@@ -1458,7 +1670,9 @@ fn clearing(
                 effects.push(Effect::Conclude { attempt, verdict: Verdict::Good, gap_us });
                 (state, effects)
             }
-            After::Cold(release, generation) => start_cold(Pair::Committed(release, generation), 0, now, rules),
+            After::Cold(release, generation) => {
+                start_cold(Pair::Committed(release, generation), 0, now, rules)
+            }
         },
         Event::Stored(Stored::NotRecorded(why)) => {
             let text = format!("the committed record cannot be written: {why}. Nothing serves until it is");
@@ -1471,8 +1685,14 @@ fn clearing(
             let effects = dying.iter().flat_map(|w| [Effect::Kill(w.instance), not_dead(w)]).collect();
             (State::Clearing { dying, after, alarm: now + rules.kill_alarm }, effects)
         }
-        Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
-        | Event::Said(..) | Event::Ended(..) | Event::Closed(_) => (State::Clearing { dying, after, alarm }, vec![]),
+        Event::Tick
+        | Event::Asked(_)
+        | Event::Acquired(_)
+        | Event::Launched(_)
+        | Event::Stored(_)
+        | Event::Said(..)
+        | Event::Ended(..)
+        | Event::Closed(_) => (State::Clearing { dying, after, alarm }, vec![]),
     }
 }
 
@@ -1480,13 +1700,22 @@ fn stopping(mut left: Vec<Worker>, deadline: Moment, event: Event, now: Moment, 
     match event {
         Event::Ended(who, _) => {
             left.retain(|worker| worker.instance != who);
-            if left.is_empty() { (State::Stopped, vec![]) } else { (State::Stopping { left, deadline }, vec![]) }
+            if left.is_empty() {
+                (State::Stopped, vec![])
+            } else {
+                (State::Stopping { left, deadline }, vec![])
+            }
         }
         Event::Tick if now >= deadline => {
             let kill = left.iter().map(|worker| Effect::Kill(worker.instance)).collect();
             (State::Stopping { left, deadline: now + rules.kill_alarm }, kill)
         }
-        Event::Tick | Event::Asked(_) | Event::Acquired(_) | Event::Launched(_) | Event::Stored(_)
-        | Event::Said(..) | Event::Closed(_) => (State::Stopping { left, deadline }, vec![]),
+        Event::Tick
+        | Event::Asked(_)
+        | Event::Acquired(_)
+        | Event::Launched(_)
+        | Event::Stored(_)
+        | Event::Said(..)
+        | Event::Closed(_) => (State::Stopping { left, deadline }, vec![]),
     }
 }

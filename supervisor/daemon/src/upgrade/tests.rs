@@ -92,7 +92,8 @@ fn step(state: State, event: Event, seconds: u64) -> (State, Vec<Effect>) {
 
 #[test]
 fn a_late_candidate_is_killed_and_the_old_worker_keeps_serving() {
-    let state = State::Starting { serving: serving(), attempt: attempt(), new: Some(worker(2, 1)), deadline: at(3) };
+    let state =
+        State::Starting { serving: serving(), attempt: attempt(), new: Some(worker(2, 1)), deadline: at(3) };
     let (state, effects) = step(state, Event::Tick, 3);
     assert_eq!(effects, [Effect::Kill(2)]);
     let (state, effects) = step(state, Event::Ended(2, "was ended by SIGKILL".into()), 3);
@@ -104,8 +105,13 @@ fn a_late_candidate_is_killed_and_the_old_worker_keeps_serving() {
 #[test]
 fn different_hashes_end_the_upgrade_for_ever() {
     let step_of = super::state::Levelling::Hashing(super::state::Hashes { mark: 7, seen: vec![] });
-    let state =
-        State::Level { serving: serving(), attempt: attempt(), new: worker(2, 1), step: step_of, deadline: at(40) };
+    let state = State::Level {
+        serving: serving(),
+        attempt: attempt(),
+        new: worker(2, 1),
+        step: step_of,
+        deadline: at(40),
+    };
     let (state, effects) = step(state, Event::Said(1, Said::Hash(7, Digest([1; 32]))), 1);
     assert!(effects.is_empty());
     let (state, effects) = step(state, Event::Said(2, Said::Hash(7, Digest([2; 32]))), 1);
@@ -235,7 +241,11 @@ fn a_restarted_supervisor_lets_a_frozen_worker_resume_only_on_the_committed_gene
         vec![Survivor { worker: frozen, role: Role::Frozen { term: 2, resume: 3 } }]
     };
     let intent = Some(Intent { attempt: attempt(), generation: 2, old_generation: 1, terms: Some(TERMS) });
-    let found = |generation| Found { committed: Some((release(0), 1)), intent: intent.clone(), alive: alive(generation) };
+    let found = |generation| Found {
+        committed: Some((release(0), 1)),
+        intent: intent.clone(),
+        alive: alive(generation),
+    };
     let (_, effects) = recover(found(1), at(0), &rules());
     assert!(has(&effects, &Effect::Tell(1, Command::Resume { term: 3 })));
     let (state, effects) = recover(found(9), at(0), &rules());
@@ -259,8 +269,10 @@ struct Sim {
 enum SimRole {
     Idle,
     Holding(u64),
-    Frozen,
-    Retired,
+    /// It yielded to this term; this one is reserved for it.
+    Frozen(u64, u64),
+    Retired(u64),
+    Draining,
 }
 
 /// Everything outside the pure function, with faults drawn from a seed.
@@ -269,6 +281,8 @@ struct World {
     faults: bool,
     living: BTreeMap<Instance, Sim>,
     committed: Option<(Release, u64, u64)>,
+    intent: Option<Intent>,
+    attempt: Option<Attempt>,
     next_instance: Instance,
     next_term: u64,
     queues: BTreeMap<Instance, VecDeque<Event>>,
@@ -320,13 +334,23 @@ impl World {
             Effect::Spawn { release, generation, tag, .. } => {
                 self.next_instance += 1;
                 let instance = self.next_instance;
+                if let (None, Some(attempt)) = (generation, self.attempt.clone()) {
+                    let old_generation = self.committed.as_ref().map_or(0, |(_, generation, _)| *generation);
+                    self.intent = Some(Intent { attempt, generation: instance, old_generation, terms: None });
+                }
                 let worker = Worker { instance, generation: generation.unwrap_or(instance), release, tag };
                 if self.fails(20) {
                     let failed = Launched::Failed(Verdict::Unknown("no process".into()));
                     self.own.push_back(Event::Launched(failed));
                     return;
                 }
-                let sim = Sim { worker: worker.clone(), role: SimRole::Idle, hung: false, prepared: None, peer: None };
+                let sim = Sim {
+                    worker: worker.clone(),
+                    role: SimRole::Idle,
+                    hung: false,
+                    prepared: None,
+                    peer: None,
+                };
                 self.living.insert(instance, sim);
                 self.own.push_back(Event::Launched(Launched::Running(worker)));
                 self.say(instance, Said::Greeting);
@@ -349,6 +373,9 @@ impl World {
             Effect::Reserve { held: (_, held), .. } => {
                 let terms = Terms { held, take: self.next_term + 1, resume: self.next_term + 2 };
                 self.next_term += 2;
+                if let Some(intent) = &mut self.intent {
+                    intent.terms = Some(terms);
+                }
                 self.own.push_back(Event::Stored(Stored::Reserved(terms)));
             }
             Effect::Record { .. } if self.fails(4) => {
@@ -373,7 +400,8 @@ impl World {
                     self.trace.join("\n")
                 );
             }
-            Effect::CancelAcquire | Effect::Conclude { .. } | Effect::Alarm(_) | Effect::Note(_) => {}
+            Effect::Conclude { .. } => self.intent = None,
+            Effect::CancelAcquire | Effect::Alarm(_) | Effect::Note(_) => {}
         }
     }
 
@@ -385,7 +413,10 @@ impl World {
         match command {
             Command::Go { term } if sim.role == SimRole::Idle && sim.peer.is_none() => {
                 // A candidate is told to go before it is paired; only the committed pair takes authority.
-                let committed = self.committed.as_ref().is_some_and(|(_, generation, _)| *generation == sim.worker.generation);
+                let committed = self
+                    .committed
+                    .as_ref()
+                    .is_some_and(|(_, generation, _)| *generation == sim.worker.generation);
                 if committed {
                     self.hold(who, term);
                     self.say(who, Said::Going);
@@ -403,15 +434,17 @@ impl World {
                 }
                 self.say(who, Said::Prepared(term));
             }
-            Command::Cut { term, .. } => self.cut(&sim, term),
+            Command::Cut { term, resume, .. } => self.cut(&sim, term, resume),
             Command::Resume { term } => match sim.role {
-                SimRole::Frozen | SimRole::Retired | SimRole::Holding(_) => {
+                SimRole::Frozen(..) | SimRole::Retired(_) | SimRole::Holding(_) => {
                     let peer_lives = sim.peer.is_some_and(|peer| self.living.contains_key(&peer));
                     assert!(!peer_lives, "resumed beside a living peer\n{}", self.trace.join("\n"));
                     self.hold(who, term);
                     self.say(who, Said::Resumed(term, 900));
                 }
-                SimRole::Idle => self.say(who, Said::Refused("Resume".into(), "idle".into())),
+                SimRole::Idle | SimRole::Draining => {
+                    self.say(who, Said::Refused("Resume".into(), "idle".into()))
+                }
             },
             Command::PeerGone { .. } => {
                 if let Some(sim) = self.living.get_mut(&who) {
@@ -421,15 +454,24 @@ impl World {
             Command::Persist => self.say(who, Said::Persisted),
             Command::Retire { term } => {
                 if let Some(sim) = self.living.get_mut(&who) {
-                    assert_eq!(sim.role, SimRole::Frozen, "a holder was told to retire");
-                    sim.role = SimRole::Retired;
+                    assert!(
+                        matches!(sim.role, SimRole::Frozen(..) | SimRole::Retired(_)),
+                        "a holder was told to retire"
+                    );
+                    sim.role = SimRole::Retired(term);
                 }
                 self.say(who, Said::Retired(term));
             }
             Command::Commit { term } => self.say(who, Said::Sealed(term)),
             Command::Drain { .. } => {
+                if let Some(sim) = self.living.get_mut(&who) {
+                    sim.role = SimRole::Draining;
+                }
                 self.say(who, Said::Drained);
-                self.die(who, "exited with status 0");
+                // Sometimes it takes so long that something happens meanwhile.
+                if !self.fails(3) {
+                    self.die(who, "exited with status 0");
+                }
             }
             Command::Stop { .. } => self.die(who, "exited with status 0"),
             Command::Go { .. } | Command::Start(_) | Command::Pair { .. } | Command::Remove { .. } => {}
@@ -437,13 +479,13 @@ impl World {
     }
 
     /// The freeze, and then the taker's half, unless a fault comes between.
-    fn cut(&mut self, old: &Sim, term: u64) {
+    fn cut(&mut self, old: &Sim, term: u64, resume: u64) {
         let (id, peer) = (old.worker.instance, old.peer);
         if self.fails(8) {
             return self.say(id, Said::Refused("Cut".into(), "the link is closed".into()));
         }
         if let Some(sim) = self.living.get_mut(&id) {
-            sim.role = SimRole::Frozen;
+            sim.role = SimRole::Frozen(term, resume);
         }
         self.say(id, Said::Yielded(term));
         if self.fails(6) {
@@ -458,12 +500,54 @@ impl World {
         self.say(id, Said::Resigned(800));
     }
 
+    /// The supervisor is killed and started again. Whoever hangs is fenced, a candidate goes with its
+    /// control channel, and a frozen worker whose peer is dead may have resumed meanwhile.
+    fn restart(&mut self, now: u64) -> (State, Vec<Effect>) {
+        self.trace.push("the supervisor is killed and started again".into());
+        self.own.clear();
+        self.queues.clear();
+        let gone = |sim: &Sim| sim.hung || sim.role == SimRole::Idle;
+        let dying: Vec<Instance> =
+            self.living.values().filter(|sim| gone(sim)).map(|sim| sim.worker.instance).collect();
+        for who in dying {
+            self.living.remove(&who);
+        }
+        for who in self.living.keys().copied().collect::<Vec<_>>() {
+            let sim = &self.living[&who];
+            let alone = !sim.peer.is_some_and(|peer| self.living.contains_key(&peer));
+            if let (SimRole::Frozen(_, resume), true) = (sim.role, alone)
+                && resume != 0
+                && self.draw(2) == 0
+            {
+                self.hold(who, resume);
+            }
+        }
+        self.queues.clear();
+        let role = |role| match role {
+            SimRole::Holding(term) => Role::Holding { term },
+            SimRole::Frozen(term, resume) => Role::Frozen { term, resume },
+            SimRole::Retired(term) => Role::Retired { term },
+            SimRole::Draining | SimRole::Idle => Role::Draining,
+        };
+        let alive: Vec<Survivor> = self
+            .living
+            .values()
+            .map(|sim| Survivor { worker: sim.worker.clone(), role: role(sim.role) })
+            .collect();
+        let committed =
+            self.committed.as_ref().map(|(release, generation, _)| (release.clone(), *generation));
+        let found = Found { committed, intent: self.intent.clone(), alive };
+        self.trace.push(format!("{found:?}"));
+        recover(found, at(now), &rules())
+    }
+
     /// The next event: from a random worker's queue, our own, or time.
     fn next(&mut self) -> Option<Event> {
         if let Some(event) = self.own.pop_front() {
             return Some(event);
         }
-        let waiting: Vec<Instance> = self.queues.iter().filter(|(_, queue)| !queue.is_empty()).map(|(id, _)| *id).collect();
+        let waiting: Vec<Instance> =
+            self.queues.iter().filter(|(_, queue)| !queue.is_empty()).map(|(id, _)| *id).collect();
         if waiting.is_empty() {
             return None;
         }
@@ -496,6 +580,8 @@ fn live(seed: u64) -> (bool, Vec<String>) {
         faults: true,
         living: BTreeMap::new(),
         committed: None,
+        intent: None,
+        attempt: None,
         next_instance: 0,
         next_term: 0,
         queues: BTreeMap::new(),
@@ -508,11 +594,17 @@ fn live(seed: u64) -> (bool, Vec<String>) {
     let mut number = 0;
     for round in 0..600 {
         world.faults = round < 400;
+        if world.fails(60) {
+            let (next, effects) = world.restart(now);
+            state = next;
+            effects.into_iter().for_each(|effect| world.perform(effect));
+        }
         let event = match world.draw(10) {
             0 if matches!(state, State::Steady(_) | State::Vacant) && round < 500 => {
                 number += 1;
                 let from = world.committed.as_ref().map(|(release, ..)| release.clone());
                 let attempt = Attempt { from, to: release(number), by: None };
+                world.attempt = Some(attempt.clone());
                 let installed = world.draw(2) == 0;
                 Event::Asked(Ask::Upgrade { attempt, installed })
             }
@@ -551,7 +643,7 @@ fn live(seed: u64) -> (bool, Vec<String>) {
 }
 
 #[test]
-fn whatever_dies_hangs_or_fills_up_there_is_never_a_second_holder_and_it_ends_steady() {
+fn whatever_dies_hangs_fills_up_or_restarts_there_is_never_a_second_holder_and_it_ends_steady() {
     for seed in 0..3000 {
         let (steady, trace) = live(seed);
         assert!(steady, "did not end steady\n{}", trace.join("\n"));

@@ -125,6 +125,23 @@ fn a_chunk_file_whose_name_did_not_reach_the_disk_is_linked_again() {
 }
 
 #[test]
+fn damage_below_the_position_does_not_stop_what_lies_behind_it_from_being_looked_at() {
+    let (_directory, state, written) = probation(8);
+    let (_copy, killed) = image(&state);
+    let mut writer = Writer::open(&killed, 1, OPTIONS).unwrap();
+    writer.commit(&[], Position { term: 2, sequence: 11 }, Commit::Buffered).unwrap();
+    drop(writer);
+    let segment = killed.log(2).join(segment_name(4));
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[64 + 50] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let (writer, recovered) = recover(&killed, 1, OPTIONS).unwrap();
+    assert_eq!(recovered.damage, [Damage { term: 2, first: 4, last: Some(4) }]);
+    assert_eq!((recovered.replayed, recovered.position.sequence), (7, 11));
+    assert_eq!(found(&writer, &written).into_iter().filter(|found| *found).count(), 7);
+}
+
+#[test]
 fn damage_below_the_durable_mark_is_reported_and_everything_else_replayed() {
     let (_directory, state, written) = probation(8);
     let segment = state.log(2).join(segment_name(4));
