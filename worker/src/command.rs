@@ -49,6 +49,8 @@ pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
 }
 
 fn run(stamp: stamp::Stamp) -> ExitCode {
+    // Executed through a descriptor, it would be called by that one's number in process lists.
+    let _ = nix::sys::prctl::set_name(c"bumpless-node");
     let end = match channel::from_supervisor() {
         Ok(end) => end,
         Err(error) => {

@@ -459,7 +459,11 @@ fn cold(
             with_undecided(cold_failed(pair, Some(&worker), tries, bad(why.clone()), now, rules), first, &why)
         }
         (Cold::Going(worker, term), Event::Said(who, Said::Going)) if from_it(who) => {
-            (State::Steady(Serving::new(worker, term, now)), vec![])
+            // Nobody else lives, so it answers for the other slots: clients of a worker that died come
+            // back at once instead of waiting for their connections to time out.
+            let others = [other_tag(worker.tag), other_tag(other_tag(worker.tag))];
+            let gone = others.map(|tag| Effect::Tell(worker.instance, Command::PeerGone { tag }));
+            (State::Steady(Serving::new(worker, term, now)), gone.into())
         }
         (Cold::Failing(worker, why), Event::Ended(who, _)) if from_it(who) => {
             cold_failed(pair, Some(&worker), tries, bad(why), now, rules)
