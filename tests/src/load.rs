@@ -24,7 +24,8 @@ pub struct Plan {
     pub rate: u32,
     /// Long-lived connections.
     pub connections: usize,
-    /// Of the requests of a second, so many go over a connection of their own.
+    /// Of the requests of a second, so many go over a connection of their own, and a second later one
+    /// more.
     pub fresh: u32,
     /// Of a thousand requests, so many are puts.
     pub puts_permille: u64,
@@ -34,6 +35,9 @@ pub struct Plan {
     pub deadline: Duration,
 }
 
+/// A connection of its own is kept open so long after its first request, for a second one; then its client
+/// closes it.
+const LINGER: Duration = Duration::from_secs(1);
 /// UDP sockets over which the long-lived connections spread.
 const SOCKETS: usize = 4;
 /// More failures than these are counted, not described.
@@ -181,15 +185,25 @@ async fn drive(shared: Arc<Shared>, plan: Plan, mut stopped: watch::Receiver<boo
         if ping_every.is_some_and(|every| number.is_multiple_of(every)) {
             requests.spawn(ping(Arc::clone(&shared), long_lived.clone()));
         }
-        let client = match fresh_every {
+        match fresh_every {
             Some(every) if number.is_multiple_of(every) => {
-                shared.roots[(number / every) as usize % shared.roots.len()].fresh()
+                let root = &shared.roots[(number / every) as usize % shared.roots.len()];
+                requests.spawn(twice(Arc::clone(&shared), root.fresh(), number, due, plan));
             }
-            Some(_) | None => long_lived.clone(),
-        };
-        requests.spawn(request(Arc::clone(&shared), client, number, due, plan));
+            Some(_) | None => {
+                requests.spawn(request(Arc::clone(&shared), long_lived.clone(), number, due, plan));
+            }
+        }
     }
     requests.join_all().await;
+}
+
+/// Two requests over a connection that is made for them.
+async fn twice(shared: Arc<Shared>, client: Client, number: u64, due: Duration, plan: Plan) {
+    request(Arc::clone(&shared), client.clone(), number, due, plan).await;
+    let again = due + LINGER;
+    tokio::time::sleep_until(tokio::time::Instant::from_std(shared.begun) + again).await;
+    request(shared, client, number.rotate_right(8), again, plan).await;
 }
 
 async fn request(shared: Arc<Shared>, client: Client, number: u64, due: Duration, plan: Plan) {

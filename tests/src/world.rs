@@ -309,7 +309,16 @@ impl World {
     /// # Errors
     /// It has no certificate yet.
     pub fn target(&self) -> Result<Target> {
-        let certificate = std::fs::read(self.certificate())?;
+        self.target_with(&self.certificate())
+    }
+
+    /// The same where the certificate cannot be seen at its own path: the state folder may lie on a file
+    /// system that only the supervisor sees.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn target_with(&self, certificate: &Path) -> Result<Target> {
+        let certificate = std::fs::read(certificate)?;
         Ok(Target { addresses: vec![self.places.listen], pin: bumpless_worker::net::pin(&certificate) })
     }
 

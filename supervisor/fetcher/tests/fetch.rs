@@ -194,7 +194,7 @@ fn a_server_is_believed_only_if_somebody_whom_we_trust_vouches_for_it() {
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key.try_into().unwrap())
+        .with_single_cert(vec![certificate.der().clone()], key.into())
         .unwrap();
     let config = std::sync::Arc::new(config);
 

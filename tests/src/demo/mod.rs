@@ -54,9 +54,11 @@ const PLAN: Plan = Plan {
 };
 
 /// The load runs so long before the first upgrade, for the figures that it is compared with.
-const BASELINE: Duration = Duration::from_secs(4);
-/// Between the two upgrades, and after the second.
-const CALM: Duration = Duration::from_millis(1500);
+const BASELINE: Duration = Duration::from_secs(6);
+/// Between the two upgrades.
+const CALM: Duration = Duration::from_secs(2);
+/// After the second.
+const TAIL: Duration = Duration::from_secs(5);
 /// The third release dies so many milliseconds after its cut.
 const DIES_AFTER_MS: u64 = 2000;
 /// Files that are stored or read back at a time.
@@ -205,7 +207,7 @@ async fn tell(
     let bad = faulty("1.2.0", Faults { after_cut: Some(AfterCut::Die(DIES_AFTER_MS)), ..Faults::default() })?;
     display.heading("1.2.0: works until two seconds after the cut, then dies");
     let rollback = Episode::run(world, display, &load, &bad).await?;
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(TAIL).await;
 
     display.heading("afterwards");
     let length = load.now();
@@ -349,8 +351,8 @@ fn rollback_report(rollback: &Episode, seen: &Seen, lost: &[(u64, String)]) -> R
     // Until the load's end: a connection to the dead worker may be noticed late.
     let drops = || seen.drops.iter().filter(|drop| drop.dropped >= rollback.begun);
     RollbackReport {
-        from: rollback.from.clone(),
-        to: rollback.to.clone(),
+        from: rollback.to.clone(),
+        to: rollback.from.clone(),
         cause: rollback.cause().to_owned(),
         gap_ms: milliseconds(latency::longest_silence(&seen.samples, from, to)),
         lost: lost.iter().filter(|(number, _)| rollback.writes.contains(number)).count() as u64,

@@ -57,9 +57,9 @@ pub struct UpgradeReport {
 /// The bad one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RollbackReport {
-    /// The release that serves again.
-    pub from: String,
     /// The release that failed.
+    pub from: String,
+    /// The release that serves again.
     pub to: String,
     /// Why, in the supervisor's words.
     pub cause: String,
@@ -90,7 +90,7 @@ impl Report {
         let mut lines = vec![row(
             "",
             &format!("upgrade {} → {}", up.from, up.to),
-            &format!("rollback {} → {}", back.to, back.from),
+            &format!("rollback {} → {}", back.from, back.to),
         )];
         lines.push("─".repeat(86));
         let ms = |value: f64| format!("{value:.1} ms");
@@ -161,8 +161,8 @@ mod tests {
                 moved: 32,
             },
             rollback: RollbackReport {
-                from: "1.1.0".into(),
-                to: "1.2.0".into(),
+                from: "1.2.0".into(),
+                to: "1.1.0".into(),
                 cause: "the new worker exited with status 3, 2.0 s after the cut".into(),
                 gap_ms: 14.2,
                 lost: 0,

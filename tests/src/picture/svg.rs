@@ -178,7 +178,7 @@ fn marks(svg: &mut String, picture: &Picture, rows: &[usize], top: f64) {
             if text_span(line, &mark.text).0 < line { (line - 6.0, "end") } else { (line + 6.0, "start") };
         let _ = writeln!(
             svg,
-            r##"<path d="M{line:.1} {:.1}V{bottom:.1}" stroke="{colour}" stroke-width="1.2" stroke-dasharray="1 3" stroke-linecap="round"/><text x="{place:.1}" y="{base:.1}" text-anchor="{anchor}" font-weight="600" fill="{colour}">{}</text>"##,
+            r##"<path d="M{line:.1} {:.1}V{bottom:.1}" stroke="{colour}" stroke-width="1.2" stroke-dasharray="1 3" stroke-linecap="round"/><text x="{place:.1}" y="{base:.1}" text-anchor="{anchor}" font-weight="600" fill="{colour}" stroke="#fcfcfa" stroke-width="4" stroke-linejoin="round" paint-order="stroke">{}</text>"##,
             base - 10.0,
             escaped(&mark.text)
         );

@@ -1,6 +1,6 @@
 //! The picture as text: one column per slice of time, latency upwards.
 //!
-//! `█` up to the median, `▒` up to the 99th percentile, `·` the slowest, `×` a failure; below, who
+//! `█` up to the median, `▒` up to the 95th percentile, `·` the slowest, `×` a failure; below, who
 //! holds, and where each mark stands.
 
 use std::time::Duration;
@@ -71,7 +71,7 @@ fn slices(picture: &Picture, scale: Scale, columns: usize) -> Vec<Slice> {
         let samples = due(&picture.samples, from, from + width);
         let level = |permille| quantile(&samples, permille).map(|latency| row_of(scale.place(latency)));
         let failed = samples.iter().any(|sample| sample.outcome == Outcome::Failed);
-        Slice { median: level(500), high: level(990), slowest: level(1000), failed }
+        Slice { median: level(500), high: level(950), slowest: level(1000), failed }
     };
     (0..columns).map(slice).collect()
 }

@@ -22,17 +22,15 @@ impl Driver {
                 self.feed_in([Event::Closed(from)].into());
             }
             News::Ended(from, how) => {
-                let ours = self.edge.handles.get(&from).map(|handle| handle.worker.clone());
+                let handle = self.edge.handles.get(&from).filter(|handle| !handle.end_was_expected());
+                let unexpected = handle.map(|handle| handle.worker.release.clone());
                 if let Some(words) = self.edge.bury(from) {
                     self.last_words = Some((from, words));
                 }
-                if let Some(worker) = ours {
-                    let reason = format!("worker {from} {how}");
-                    let entry = Entry {
-                        to: Some(worker.release),
-                        reason: Some(reason),
-                        ..Entry::new(unix_now(), Happening::WorkerDied)
-                    };
+                if unexpected.is_some() {
+                    let reason = Some(format!("worker {from} {how}"));
+                    let entry =
+                        Entry { to: unexpected, reason, ..Entry::new(unix_now(), Happening::WorkerDied) };
                     self.ledger.append(&entry);
                 }
                 self.feed_in([Event::Ended(from, how)].into());

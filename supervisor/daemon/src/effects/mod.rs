@@ -190,16 +190,22 @@ impl Edge {
     /// Sends an order with descriptors.
     pub fn tell(&self, instance: Instance, command: Command, descriptors: Vec<OwnedFd>) {
         match self.handles.get(&instance) {
-            Some(handle) => handle.tell(command, descriptors),
+            Some(handle) => {
+                if let Command::Drain { .. } | Command::Stop { .. } = command {
+                    handle.expect_end();
+                }
+                handle.tell(command, descriptors);
+            }
             None => eprintln!("bumplessd: an order was meant for worker {instance}, which is gone"),
         }
     }
 
     fn kill(&self, instance: Instance) {
-        if let Some(handle) = self.handles.get(&instance)
-            && let Err(error) = handle.kill()
-        {
-            eprintln!("bumplessd: worker {instance} cannot be killed: {error}");
+        if let Some(handle) = self.handles.get(&instance) {
+            handle.expect_end();
+            if let Err(error) = handle.kill() {
+                eprintln!("bumplessd: worker {instance} cannot be killed: {error}");
+            }
         }
     }
 

@@ -1,11 +1,12 @@
 //! A worker as the supervisor holds it: a pidfd, a control channel served by a task of its own, and
 //! what it said last.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use bumpless_os::channel::{Channel, Packet};
-use bumpless_os::process::Process;
+use bumpless_os::process::{Ending, Process};
 use bumpless_shared::control::{Command, Heartbeat, Incarnation, Instance, Order, Report};
 use bumpless_shared::frame::{self, PACKET_LIMIT};
 use bumpless_shared::version::SPOKEN;
@@ -25,8 +26,8 @@ pub enum News {
     Report(Instance, Report),
     /// The channel is closed, or it sent what is no message; it lives.
     Closed(Instance, String),
-    /// It has ended; how, in words.
-    Ended(Instance, String),
+    /// It has ended; how.
+    Ended(Instance, Ending),
 }
 
 /// A worker that lives, or whose death has not been taken in yet.
@@ -43,6 +44,7 @@ pub struct Handle {
     /// Last heartbeat, and when (unix).
     pub heartbeat: Option<(Heartbeat, u64)>,
     process: Process,
+    expected: Cell<bool>,
     outbox: UnboundedSender<(Command, Vec<OwnedFd>)>,
 }
 
@@ -61,12 +63,31 @@ impl Handle {
         let (outbox, inbox) = unbounded_channel();
         let watched = process.try_clone()?;
         tokio::task::spawn_local(serve(worker.instance, watched, link, inbox, news));
-        Ok(Handle { worker, pid, since, output, heartbeat: None, process, outbox })
+        Ok(Handle {
+            worker,
+            pid,
+            since,
+            output,
+            heartbeat: None,
+            process,
+            expected: Cell::new(false),
+            outbox,
+        })
     }
 
     /// Sends an order; if the worker is gone, its death says so.
     pub fn tell(&self, command: Command, descriptors: Vec<OwnedFd>) {
         let _gone = self.outbox.send((command, descriptors));
+    }
+
+    /// It is about to be ended, or to end, at our word: its death is no news for an operator.
+    pub fn expect_end(&self) {
+        self.expected.set(true);
+    }
+
+    /// Whether that was so.
+    pub fn end_was_expected(&self) -> bool {
+        self.expected.get()
     }
 
     /// SIGKILL. Its death is told by the news.
@@ -119,8 +140,8 @@ async fn serve(
         return;
     }
     let ending = match process.reap() {
-        Ok(Some(ending)) => ending.to_string(),
-        Ok(None) | Err(_) => "ended".to_owned(),
+        Ok(Some(ending)) => ending,
+        Ok(None) | Err(_) => Ending::Unknown,
     };
     let _ = news.send(News::Ended(instance, ending));
 }

@@ -1,5 +1,6 @@
 //! What can happen. Everything that the sequence decides on comes in through one of these.
 
+use bumpless_os::process::Ending;
 use bumpless_shared::control::{Heartbeat, Instance, Suspicion, Term, Trouble};
 use bumpless_shared::digest::Digest;
 
@@ -21,8 +22,8 @@ pub enum Event {
     Stored(Stored),
     /// A worker's report.
     Said(Instance, Said),
-    /// Its pidfd is readable; how it ended, in words.
-    Ended(Instance, String),
+    /// Its pidfd is readable; how it ended.
+    Ended(Instance, Ending),
     /// Its control channel is closed and it lives.
     Closed(Instance),
 }

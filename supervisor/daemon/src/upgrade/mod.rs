@@ -1,4 +1,4 @@
-//! The upgrade sequence: one pure function, `(state, event, now) → (state, effects)`, in [`step`].
+//! The upgrade sequence: one pure function, `(state, event, now) → (state, effects)`, in `step.rs`.
 //!
 //! ```text
 //!  Steady ─ release chosen ─▶ Fetching ▶ Installing ▶ Starting ▶ Syncing ▶ Level

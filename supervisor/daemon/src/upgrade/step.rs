@@ -4,6 +4,7 @@
 //! silence) is decided first, in one place; then each state has a function of its own, in which every
 //! kind of event is written out. What a worker says out of turn changes nothing.
 
+use bumpless_os::process::Ending;
 use bumpless_shared::control::{Command, Instance, Origin, Suspicion, Tag, Trouble};
 
 use super::effect::{Effect, RecordTerm};
@@ -374,6 +375,19 @@ fn other_tag(tag: Tag) -> Tag {
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// A worker that was to be killed and had ended by itself already: that tells more than the suspicion
+/// that condemned it.
+fn own_end(verdict: Verdict, how: Ending) -> Verdict {
+    match (verdict, how) {
+        (Verdict::Bad(_), Ending::Exited(_)) => bad(how.to_string()),
+        (Verdict::Bad(_), Ending::Signaled(signal)) if signal != SIGKILL => bad(how.to_string()),
+        (verdict, Ending::Exited(_) | Ending::Signaled(_) | Ending::Unknown) => verdict,
+    }
+}
+
+/// Ours, and the only signal that says nothing about its receiver.
+const SIGKILL: i32 = 9;
 
 fn bad(reason: impl Into<String>) -> Verdict {
     Verdict::Bad(reason.into())
@@ -944,7 +958,7 @@ fn backing_out(
 ) -> Step {
     let id = candidate.new.instance;
     match event {
-        Event::Ended(who, _) if who == id => gone(candidate, verdict, vec![]),
+        Event::Ended(who, how) if who == id => gone(candidate, own_end(verdict, how), vec![]),
         Event::Tick if now >= alarm => {
             let effects = vec![not_dead(&candidate.new)];
             back_out(candidate, verdict, effects, now, rules)
@@ -1412,7 +1426,7 @@ fn committing(
         (_, Event::Ended(who, how)) if who == id && before_point => {
             new_died(watch, bad(format!("{how} before it was committed")), now, rules)
         }
-        (step, Event::Ended(who, how)) if who == id => died_after_commit(watch, &step, &how, now, rules),
+        (step, Event::Ended(who, how)) if who == id => died_after_commit(watch, &step, how, now, rules),
         (
             step,
             Event::Tick
@@ -1439,7 +1453,7 @@ fn record(watch: &Watch) -> Effect {
 }
 
 /// Behind the commit point there is no way back: the new pair is what starts.
-fn died_after_commit(watch: Watch, step: &Commit, how: &str, now: Moment, rules: &Rules) -> Step {
+fn died_after_commit(watch: Watch, step: &Commit, how: Ending, now: Moment, rules: &Rules) -> Step {
     let Watch { old, new, attempt, terms, gap_us } = watch;
     let mut effects =
         vec![Effect::Alarm(format!("release {} {how} while it was committed; it starts again", new.release))];
@@ -1547,7 +1561,9 @@ fn rolling_back(
         deadline,
     };
     match (step, event) {
-        (Back::Killing, Event::Ended(who, _)) if who == id => resume_old(cut, verdict, vec![], now, rules),
+        (Back::Killing, Event::Ended(who, how)) if who == id => {
+            resume_old(cut, own_end(verdict, how), vec![], now, rules)
+        }
         (Back::Killing, Event::Tick) if now >= deadline => {
             let effects = vec![Effect::Kill(id), not_dead(&cut.new)];
             (at(cut, step, now + rules.kill_alarm, verdict), effects)

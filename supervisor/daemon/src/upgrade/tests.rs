@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bumpless_os::process::Ending;
 use bumpless_shared::control::{Command, Heartbeat, Instance, Origin, Suspicion, Trouble};
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::Release;
@@ -56,6 +57,8 @@ fn release(number: u8) -> Release {
     Release { version: format!("1.{number}.0").parse().unwrap(), sha256: Digest([number; 32]) }
 }
 
+const KILLED: Ending = Ending::Signaled(9);
+
 fn worker(instance: Instance, number: u8) -> Worker {
     Worker { instance, generation: instance, release: release(number), tag: (instance % 3) as u8 + 1 }
 }
@@ -96,7 +99,7 @@ fn a_late_candidate_is_killed_and_the_old_worker_keeps_serving() {
         State::Starting { serving: serving(), attempt: attempt(), new: Some(worker(2, 1)), deadline: at(3) };
     let (state, effects) = step(state, Event::Tick, 3);
     assert_eq!(effects, [Effect::Kill(2)]);
-    let (state, effects) = step(state, Event::Ended(2, "was ended by SIGKILL".into()), 3);
+    let (state, effects) = step(state, Event::Ended(2, KILLED), 3);
     assert!(matches!(&state, State::Steady(serving) if serving.worker.instance == 1));
     assert!(has(&effects, &Effect::Tell(1, Command::PeerGone { tag: worker(2, 1).tag })));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Conclude { verdict: Verdict::Bad(_), .. })));
@@ -126,9 +129,18 @@ fn the_old_worker_resumes_only_after_the_new_ones_confirmed_death() {
     assert_eq!(effects, [Effect::Kill(2)]);
     let (state, effects) = step(state, Event::Said(1, Said::Heartbeat(Heartbeat::default())), 6);
     assert!(effects.is_empty());
-    let (state, effects) = step(state, Event::Ended(2, "was ended by SIGKILL".into()), 7);
+    let (state, effects) = step(state, Event::Ended(2, KILLED), 7);
     assert_eq!(effects[0], Effect::Tell(1, Command::Resume { term: 3 }));
     assert!(matches!(state, State::RollingBack { step: Back::Resuming, .. }));
+}
+
+#[test]
+fn a_worker_that_died_by_itself_is_not_said_to_have_been_silent() {
+    let (state, _) =
+        step(probation(), Event::Said(1, Said::Suspects(Suspicion::Silent, "closed its link".into())), 5);
+    let (state, _) = step(state, Event::Ended(2, Ending::Exited(70)), 5);
+    let wanted = Verdict::Bad("exited with status 70".into());
+    assert!(matches!(state, State::RollingBack { verdict, .. } if verdict == wanted));
 }
 
 #[test]
@@ -149,7 +161,7 @@ fn silence_of_the_old_worker_never_counts_against_the_new_one() {
     assert!(effects.is_empty());
     let (state, effects) = step(state, Event::Tick, 5);
     assert_eq!(effects, [Effect::Kill(1)]);
-    let (state, effects) = step(state, Event::Ended(1, "was ended by SIGKILL".into()), 5);
+    let (state, effects) = step(state, Event::Ended(1, KILLED), 5);
     assert!(matches!(&state, State::Probation { old: Old::Gone(_), .. }));
     assert_eq!(effects[0], Effect::Tell(2, Command::PeerGone { tag: worker(1, 0).tag }));
 }
@@ -168,7 +180,7 @@ fn a_commit_follows_its_order_and_records_only_after_the_old_one_has_given_up() 
     assert_eq!(effects, [tell(1, Command::Retire { term: 2 })]);
     let (state, effects) = step(state, Event::Said(1, Said::Retired(2)), 61);
     let record = Effect::Record { release: release(1), generation: 2, term: RecordTerm::Held(2) };
-    assert_eq!(effects, [record.clone()]);
+    assert_eq!(effects, std::slice::from_ref(&record));
     let (state, _) = step(state, Event::Stored(Stored::NotRecorded("full".into())), 61);
     let (state, _) = step(state, Event::Said(2, Said::Heartbeat(Heartbeat::default())), 62);
     let (state, effects) = step(state, Event::Tick, 62);
@@ -177,7 +189,7 @@ fn a_commit_follows_its_order_and_records_only_after_the_old_one_has_given_up() 
     assert_eq!(effects, [tell(2, Command::Commit { term: 2 })]);
     let (state, effects) = step(state, Event::Said(2, Said::Sealed(2)), 62);
     assert_eq!(effects, [tell(1, Command::Drain { stagger_ms: 1000, deadline_ms: 30000 })]);
-    let (state, effects) = step(state, Event::Ended(1, "exited with status 0".into()), 63);
+    let (state, effects) = step(state, Event::Ended(1, Ending::Exited(0)), 63);
     assert!(matches!(&state, State::Steady(serving) if serving.worker.instance == 2 && serving.term == 2));
     assert!(has(&effects, &Effect::Discard { logs: vec![1, 2], generations: vec![1] }));
 }
@@ -194,7 +206,7 @@ fn if_the_old_one_dies_before_the_commit_point_the_new_one_is_looked_at_once_mor
         deadline: at(20),
         heard: at(0),
     };
-    let (state, effects) = step(state, Event::Ended(1, "died".into()), 1);
+    let (state, effects) = step(state, Event::Ended(1, Ending::Signaled(11)), 1);
     assert!(has(&effects, &Effect::Tell(2, Command::Persist)));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Record { .. })));
     let (_, effects) = step(state, Event::Said(2, Said::Persisted), 1);
@@ -213,7 +225,7 @@ fn behind_the_commit_point_a_death_restarts_the_new_pair() {
         deadline: at(20),
         heard: at(0),
     };
-    let (_, effects) = step(state, Event::Ended(2, "died".into()), 1);
+    let (_, effects) = step(state, Event::Ended(2, Ending::Signaled(11)), 1);
     let spawn = Effect::Spawn { release: release(1), generation: Some(2), origin: Origin::Cold, tag: 1 };
     assert!(has(&effects, &spawn));
 }
@@ -308,9 +320,9 @@ impl World {
         }
     }
 
-    fn die(&mut self, who: Instance, how: &str) {
+    fn die(&mut self, who: Instance, how: Ending) {
         if self.living.remove(&who).is_some() {
-            self.queues.entry(who).or_default().push_back(Event::Ended(who, how.into()));
+            self.queues.entry(who).or_default().push_back(Event::Ended(who, how));
         }
     }
 
@@ -366,7 +378,7 @@ impl World {
                 self.say(new.instance, Said::Level);
             }
             Effect::Tell(who, command) => self.order(who, command),
-            Effect::Kill(who) => self.die(who, "was ended by SIGKILL"),
+            Effect::Kill(who) => self.die(who, KILLED),
             Effect::Reserve { .. } if self.fails(10) => {
                 self.own.push_back(Event::Stored(Stored::NotReserved("full".into())));
             }
@@ -470,10 +482,10 @@ impl World {
                 self.say(who, Said::Drained);
                 // Sometimes it takes so long that something happens meanwhile.
                 if !self.fails(3) {
-                    self.die(who, "exited with status 0");
+                    self.die(who, Ending::Exited(0));
                 }
             }
-            Command::Stop { .. } => self.die(who, "exited with status 0"),
+            Command::Stop { .. } => self.die(who, Ending::Exited(0)),
             Command::Go { .. } | Command::Start(_) | Command::Pair { .. } | Command::Remove { .. } => {}
         }
     }
@@ -489,7 +501,7 @@ impl World {
         }
         self.say(id, Said::Yielded(term));
         if self.fails(6) {
-            return self.die(id, "was ended by SIGKILL");
+            return self.die(id, KILLED);
         }
         let Some(taker) = peer.and_then(|peer| self.living.get(&peer)).cloned() else { return };
         if taker.hung || taker.prepared != Some(term) {
@@ -562,7 +574,7 @@ impl World {
         }
         let who = ids[self.draw(ids.len() as u64) as usize];
         match self.draw(3) {
-            0 => self.die(who, "was ended by SIGSEGV"),
+            0 => self.die(who, Ending::Signaled(11)),
             1 => {
                 if let Some(sim) = self.living.get_mut(&who) {
                     sim.hung = true;
