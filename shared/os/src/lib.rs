@@ -2,7 +2,7 @@
 //! [`lock`]), messages with descriptors ([`channel`]), files that survive a power loss ([`durable`]),
 //! and the routing program of a socket group ([`reuseport`]).
 //!
-//! All `unsafe` of the project stands in [`raw`] and [`reuseport`].
+//! All `unsafe` of the project stands in the modules `raw` and [`reuseport`].
 
 pub mod channel;
 pub mod durable;

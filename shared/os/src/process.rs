@@ -133,6 +133,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[expect(clippy::zombie_processes, reason = "it is collected through its pidfd, which is what is tested")]
     async fn a_killed_child_is_seen_to_end_and_is_collected_once() {
         let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::open(child.id() as i32).unwrap();

@@ -270,8 +270,7 @@ async fn without_room_for_the_sync_the_old_worker_serves_on_and_both_figures_are
     let filler = inside.join("state/filler");
     let keep = packed + raw + 16_000_000;
     let free = bumpless_os::durable::free_bytes(&inside)?;
-    let file = fs::File::create(&filler)?;
-    nix::fcntl::posix_fallocate(&file, 0, i64::try_from(free.saturating_sub(keep))?)?;
+    nix::fcntl::posix_fallocate(fs::File::create(&filler)?, 0, i64::try_from(free.saturating_sub(keep))?)?;
     world.publish(&release("1.1.0", Layout::ByKind)?)?;
     let said = world.operator().run(&["upgrade"]).await?;
     assert_eq!(said.code, 5, "{}", said.all());
