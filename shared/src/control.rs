@@ -442,6 +442,8 @@ pub struct Heartbeat {
     pub lag: u64,
     /// Bytes in logbooks.
     pub logbook: u64,
+    /// Bytes of disk that a standby of this state would need beside it.
+    pub standby_room: u64,
     /// Canary requests answered rightly since the last heartbeat.
     pub canary_ok: u64,
     /// Canary requests failed since the last heartbeat.

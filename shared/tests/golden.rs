@@ -113,6 +113,7 @@ fn reports() -> Vec<(&'static str, Report)> {
         connections: 7,
         lag: 8,
         logbook: 9,
+        standby_room: 12,
         canary_ok: 10,
         canary_failed: 11,
     };

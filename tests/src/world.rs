@@ -300,7 +300,10 @@ impl World {
         tokio::select! {
             biased;
             status = control.until("a worker that serves", START, steady) => Ok(status?),
-            Some(status) = ended => Err(format!("the supervisor ended ({status}) instead of serving").into()),
+            Some(status) = ended => {
+                let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                Err(format!("the supervisor ended ({status}) instead of serving. Its log:\n{log}").into())
+            }
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Vitals {
     pub applied: AtomicU64,
     /// Bytes in logbooks.
     pub logbook: AtomicU64,
+    /// Bytes of disk that a standby would need.
+    pub standby_room: AtomicU64,
     /// Canary requests answered rightly.
     pub canary_ok: AtomicU64,
     /// Canary requests failed.
@@ -58,6 +60,7 @@ pub async fn beat(every: Duration, node: Node, vitals: Arc<Vitals>, logs: PathBu
             connections: figures.open_connections as u64,
             lag: vitals.lag(),
             logbook: vitals.logbook.load(Ordering::Relaxed),
+            standby_room: vitals.standby_room.load(Ordering::Relaxed),
             canary_ok: vitals.canary_ok.swap(0, Ordering::Relaxed),
             canary_failed: vitals.canary_failed.swap(0, Ordering::Relaxed),
         }));

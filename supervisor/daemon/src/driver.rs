@@ -430,6 +430,10 @@ impl Driver {
             let _ = fed.send(Fed::Fetched(acquisition, Err(verdict)));
             return;
         };
+        if let Some(short) = self.no_room(&choice) {
+            let _ = fed.send(Fed::Fetched(acquisition, Err(of_feed(&short))));
+            return;
+        }
         let feed = feed.clone();
         self.acquiring = Some(tokio::task::spawn_local(async move {
             let progress = fed.clone();
@@ -439,6 +443,23 @@ impl Driver {
             let result = feed.fetch(&choice, report).await.map_err(|error| of_feed(&error));
             let _ = fed.send(Fed::Fetched(acquisition, result));
         }));
+    }
+
+    /// Before anything is fetched: is there room for all of the upgrade, the release and the standby's
+    /// state? What the state needs, its holder says; what cannot be found out is found out later.
+    fn no_room(&self, choice: &Choice) -> Option<FeedError> {
+        let holder = &self.state.serving()?.worker;
+        let (beat, _) = self.edge.handles.get(&holder.instance)?.heartbeat.as_ref()?;
+        let path = self.edge.paths.state();
+        let has = bumpless_os::durable::free_bytes(&path).ok()?;
+        let artifact = choice.artifact();
+        let release = if same_file_system(&path, &self.edge.paths.staging()) {
+            artifact.size.saturating_add(artifact.raw_size)
+        } else {
+            0
+        };
+        let needs = beat.standby_room.saturating_add(self.rules.reserve).saturating_add(release);
+        (has < needs).then_some(FeedError::NoRoom { path, needs, has })
     }
 
     fn begin_install(&mut self) {
@@ -516,6 +537,12 @@ impl Driver {
     fn said(&mut self, from: Instance, said: Said) {
         self.feed_in([Event::Said(from, said)].into());
     }
+}
+
+fn same_file_system(one: &std::path::Path, other: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    device(one) == device(other)
 }
 
 /// A feed that is gone, or wrong, says nothing about the release: it is asked again.

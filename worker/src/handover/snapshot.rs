@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::link::LinkError;
 use super::wires::Talk;
 use crate::faults::Faults;
-use crate::state::{Check, Opened, Position, StoreError, StoreOptions, Writer};
+use crate::state::{Check, Opened, Position, StoreError, StoreOptions, Totals, Writer};
 
 /// A batch is sent when it has so many bytes of records, or so many entries.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -186,7 +186,7 @@ pub fn take_in(
     runtime: &tokio::runtime::Handle,
 ) -> Result<Writer, SnapshotError> {
     progress.total.store(announced.bytes, Ordering::Relaxed);
-    let needed = room(&announced);
+    let needed = room_for(announced.copied, announced.entries);
     let store = writer.store().clone();
     let free = store.free().map_err(|error| SnapshotError::Store(error.into()))?;
     if free < needed {
@@ -225,12 +225,13 @@ pub fn take_in(
     Ok(writer)
 }
 
-/// Bytes of disk that taking it in needs.
-fn room(announced: &Announced) -> u64 {
-    announced
-        .copied
-        .saturating_add(announced.entries.saturating_mul(ENTRY))
-        .saturating_add(StoreOptions::KEEP_FREE)
+/// Bytes of disk that taking a state in needs: records are copied, chunk files linked.
+pub fn room(totals: &Totals) -> u64 {
+    room_for(totals.record_bytes, totals.entries())
+}
+
+fn room_for(copied: u64, entries: u64) -> u64 {
+    copied.saturating_add(entries.saturating_mul(ENTRY)).saturating_add(StoreOptions::KEEP_FREE)
 }
 
 impl Announced {

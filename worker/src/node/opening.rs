@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 
 use super::pairing::Following;
 use super::{Input, Worker, broken};
+use crate::handover::snapshot::room;
 use crate::heartbeat::{Vitals, beat};
 use crate::identity::{self, IdentityFailure};
 use crate::lifecycle::Event;
@@ -219,11 +220,13 @@ impl Worker {
                 }
             }
         });
-        let (mut status, vitals) = (sequencer.status(), open.vitals.clone());
+        let (mut status, vitals, store) =
+            (sequencer.status(), open.vitals.clone(), sequencer.store().clone());
         tokio::spawn(async move {
             loop {
                 let sequence = status.borrow_and_update().position.sequence;
                 vitals.sequence.store(sequence, Ordering::Relaxed);
+                vitals.standby_room.store(room(&store.totals()), Ordering::Relaxed);
                 if status.changed().await.is_err() {
                     return;
                 }

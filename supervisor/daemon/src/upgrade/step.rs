@@ -378,10 +378,10 @@ fn millis(duration: std::time::Duration) -> u64 {
 
 /// A worker that was to be killed and had ended by itself already: that tells more than the suspicion
 /// that condemned it.
-fn own_end(verdict: Verdict, how: Ending) -> Verdict {
+fn own_end(verdict: Verdict, how: Ending, when: &str) -> Verdict {
     match (verdict, how) {
-        (Verdict::Bad(_), Ending::Exited(_)) => bad(how.to_string()),
-        (Verdict::Bad(_), Ending::Signaled(signal)) if signal != SIGKILL => bad(how.to_string()),
+        (Verdict::Bad(_), Ending::Exited(_)) => bad(format!("{how} {when}")),
+        (Verdict::Bad(_), Ending::Signaled(signal)) if signal != SIGKILL => bad(format!("{how} {when}")),
         (verdict, Ending::Exited(_) | Ending::Signaled(_) | Ending::Unknown) => verdict,
     }
 }
@@ -958,7 +958,9 @@ fn backing_out(
 ) -> Step {
     let id = candidate.new.instance;
     match event {
-        Event::Ended(who, how) if who == id => gone(candidate, own_end(verdict, how), vec![]),
+        Event::Ended(who, how) if who == id => {
+            gone(candidate, own_end(verdict, how, "before the cut"), vec![])
+        }
         Event::Tick if now >= alarm => {
             let effects = vec![not_dead(&candidate.new)];
             back_out(candidate, verdict, effects, now, rules)
@@ -1562,7 +1564,7 @@ fn rolling_back(
     };
     match (step, event) {
         (Back::Killing, Event::Ended(who, how)) if who == id => {
-            resume_old(cut, own_end(verdict, how), vec![], now, rules)
+            resume_old(cut, own_end(verdict, how, "after it took over"), vec![], now, rules)
         }
         (Back::Killing, Event::Tick) if now >= deadline => {
             let effects = vec![Effect::Kill(id), not_dead(&cut.new)];

@@ -139,7 +139,7 @@ fn a_worker_that_died_by_itself_is_not_said_to_have_been_silent() {
     let (state, _) =
         step(probation(), Event::Said(1, Said::Suspects(Suspicion::Silent, "closed its link".into())), 5);
     let (state, _) = step(state, Event::Ended(2, Ending::Exited(70)), 5);
-    let wanted = Verdict::Bad("exited with status 70".into());
+    let wanted = Verdict::Bad("exited with status 70 after it took over".into());
     assert!(matches!(state, State::RollingBack { verdict, .. } if verdict == wanted));
 }
 
