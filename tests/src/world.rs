@@ -206,14 +206,21 @@ impl World {
     /// # Errors
     /// Those of the publisher.
     pub fn publish(&mut self, stamp: &Stamp) -> Result<Release> {
-        self.publish_with(stamp, Addition::default())
+        // Described from here: the publisher would run the file that was just written, and while another
+        // thread of this process is starting a program, that program has the file open for writing, too.
+        let description = Some(stamp.description());
+        self.publish_with(stamp, Addition { description, ..Addition::default() })
     }
 
-    /// The same with more to say about it.
+    /// The same with something else to say about it.
     ///
     /// # Errors
     /// Those of the publisher.
-    pub fn publish_with(&mut self, stamp: &Stamp, addition: Addition) -> Result<Release> {
+    pub fn publish_with(&mut self, stamp: &Stamp, mut addition: Addition) -> Result<Release> {
+        // Not asked of the artifact itself: a process that another test starts at this moment may hold the
+        // freshly written file open for writing until it executes, and then it cannot be run ("text file
+        // busy").
+        addition.description.get_or_insert_with(|| stamp.description());
         tokio::task::block_in_place(|| {
             let artifact = self.folder.path().join("artifacts").join(stamp.release.as_str());
             stamp::write(&self.binaries.node, &artifact, stamp)?;
