@@ -31,6 +31,7 @@
 //! [`Event::Tick`]; the one wait without a bound is that for the confirmed death of a killed process,
 //! and it raises an alarm.
 
+mod cold;
 pub mod effect;
 pub mod event;
 pub mod judge;
@@ -39,6 +40,7 @@ pub mod retry;
 pub mod rules;
 pub mod state;
 mod step;
+mod view;
 
 #[cfg(test)]
 mod tests;

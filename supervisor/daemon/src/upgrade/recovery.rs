@@ -16,11 +16,12 @@ use bincode::{Decode, Encode};
 use bumpless_shared::control::{Command, Generation, Role, Term};
 use bumpless_shared::release::Release;
 
+use super::cold::{clear, start_cold};
 use super::effect::Effect;
 use super::judge::{Baseline, Judge};
 use super::rules::Rules;
 use super::state::{After, Attempt, Back, Moment, Old, Pair, Serving, State, Terms, Verdict, Worker};
-use super::step::{clear, seal, start_cold};
+use super::step::seal;
 
 /// A living worker, as it told us.
 #[derive(Clone, Debug, PartialEq, Eq)]

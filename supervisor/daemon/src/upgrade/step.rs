@@ -7,16 +7,17 @@
 use bumpless_os::process::Ending;
 use bumpless_shared::control::{Command, Instance, Origin, Suspicion, Tag, Trouble};
 
+use super::cold::{clear, clearing, cold, start_cold, stopping, vacant};
 use super::effect::{Effect, RecordTerm};
 use super::event::{Acquired, Ask, Event, Launched, Said, Stored};
 use super::judge::{Baseline, Judge};
 use super::rules::Rules;
 use super::state::{
-    After, Attempt, Back, Cold, Commit, Hashes, Levelling, Moment, Old, Pair, Reverse, Serving, State, Terms,
+    After, Attempt, Back, Commit, Hashes, Levelling, Moment, Old, Pair, Reverse, Serving, State, Terms,
     Verdict, Worker,
 };
 
-type Step = (State, Vec<Effect>);
+pub(super) type Step = (State, Vec<Effect>);
 
 impl State {
     /// The next state, and what is to be done, in order.
@@ -112,123 +113,6 @@ impl State {
             State::Stopping { left, deadline } => stopping(left, deadline, event, now, rules),
             State::Stopped => (State::Stopped, vec![]),
         }
-    }
-
-    /// The worker that serves with nobody else having a claim.
-    pub fn serving(&self) -> Option<&Serving> {
-        match self {
-            State::Steady(serving)
-            | State::Starting { serving, .. }
-            | State::Syncing { serving, .. }
-            | State::Level { serving, .. }
-            | State::BackingOut { serving, .. } => Some(serving),
-            State::Fetching { serving, .. } | State::Installing { serving, .. } => serving.as_ref(),
-            State::Vacant | State::Cold { .. } | State::Cutting { .. } | State::Probation { .. } => None,
-            State::Committing { .. } | State::Reversing { .. } | State::RollingBack { .. } => None,
-            State::Clearing { .. } | State::Stopping { .. } | State::Stopped => None,
-        }
-    }
-
-    fn serving_mut(&mut self) -> Option<&mut Serving> {
-        match self {
-            State::Steady(serving)
-            | State::Starting { serving, .. }
-            | State::Syncing { serving, .. }
-            | State::Level { serving, .. }
-            | State::BackingOut { serving, .. } => Some(serving),
-            State::Fetching { serving, .. } | State::Installing { serving, .. } => serving.as_mut(),
-            State::Vacant | State::Cold { .. } | State::Cutting { .. } | State::Probation { .. } => None,
-            State::Committing { .. } | State::Reversing { .. } | State::RollingBack { .. } => None,
-            State::Clearing { .. } | State::Stopping { .. } | State::Stopped => None,
-        }
-    }
-
-    /// The upgrade under way.
-    pub fn attempt(&self) -> Option<&Attempt> {
-        match self {
-            State::Fetching { attempt, .. }
-            | State::Installing { attempt, .. }
-            | State::Starting { attempt, .. }
-            | State::Syncing { attempt, .. }
-            | State::Level { attempt, .. }
-            | State::Cutting { attempt, .. }
-            | State::Probation { attempt, .. }
-            | State::Committing { attempt, .. }
-            | State::Reversing { attempt, .. }
-            | State::RollingBack { attempt, .. }
-            | State::BackingOut { attempt, .. }
-            | State::Cold { pair: Pair::Genesis(attempt), .. } => Some(attempt),
-            State::Cold { pair: Pair::Committed(..), .. } | State::Vacant | State::Steady(_) => None,
-            State::Clearing { .. } | State::Stopping { .. } | State::Stopped => None,
-        }
-    }
-
-    /// Every process that lives, as far as this state knows.
-    pub fn workers(&self) -> Vec<Worker> {
-        let alone = |serving: &Serving| vec![serving.worker.clone()];
-        let both = |serving: &Serving, new: &Worker| vec![serving.worker.clone(), new.clone()];
-        match self {
-            State::Vacant | State::Stopped => vec![],
-            State::Cold { step, .. } => step.worker().into_iter().cloned().collect(),
-            State::Steady(serving) => alone(serving),
-            State::Fetching { serving, .. } | State::Installing { serving, .. } => {
-                serving.iter().map(|serving| serving.worker.clone()).collect()
-            }
-            State::Starting { serving, new: None, .. } => alone(serving),
-            State::Starting { serving, new: Some(new), .. }
-            | State::Syncing { serving, new, .. }
-            | State::Level { serving, new, .. }
-            | State::BackingOut { serving, new, .. } => both(serving, new),
-            State::Cutting { old, new, .. } | State::Reversing { old, new, .. } => {
-                vec![old.clone(), new.clone()]
-            }
-            State::Probation { old, new, .. } | State::Committing { old, new, .. } => {
-                old.warm().into_iter().chain([new]).cloned().collect()
-            }
-            State::RollingBack { old, new, step: Back::Killing, .. } => vec![old.clone(), new.clone()],
-            State::RollingBack { old, step: Back::Resuming | Back::Persisting(_), .. } => vec![old.clone()],
-            State::Clearing { dying: workers, .. } | State::Stopping { left: workers, .. } => workers.clone(),
-        }
-    }
-
-    /// When the next `Tick` is due: a deadline, or the silence of a worker that has to be heard.
-    pub fn next_tick(&self, rules: &Rules) -> Option<Moment> {
-        let silent = |heard: Moment| heard + rules.limits.silence;
-        let serving = self.serving().map(|serving| silent(serving.heard));
-        let deadline = match self {
-            State::Cold { deadline, .. }
-            | State::Fetching { deadline, .. }
-            | State::Installing { deadline, .. }
-            | State::Starting { deadline, .. }
-            | State::Syncing { deadline, .. }
-            | State::Level { deadline, .. }
-            | State::Cutting { deadline, .. }
-            | State::Reversing { deadline, .. }
-            | State::BackingOut { alarm: deadline, .. }
-            | State::Clearing { alarm: deadline, .. }
-            | State::Stopping { deadline, .. } => Some(*deadline),
-            State::RollingBack { deadline, step: Back::Persisting(heard), .. } => {
-                Some((*deadline).min(silent(*heard)))
-            }
-            State::RollingBack { deadline, step: Back::Killing | Back::Resuming, .. } => Some(*deadline),
-            State::Probation { until, judge, old, .. } => {
-                let old = match old {
-                    Old::Warm(_, heard) => silent(*heard),
-                    Old::Gone(_) => *until,
-                };
-                Some((*until).min(silent(judge.heard())).min(old))
-            }
-            State::Committing { deadline, heard, .. } => Some((*deadline).min(silent(*heard))),
-            State::Vacant | State::Steady(_) | State::Stopped => None,
-        };
-        match (serving, deadline) {
-            (Some(serving), Some(deadline)) => Some(serving.min(deadline)),
-            (one, other) => one.or(other),
-        }
-    }
-
-    fn awaits_process(&self) -> bool {
-        matches!(self, State::Starting { new: None, .. } | State::Cold { step: Cold::Spawning, .. })
     }
 
     /// A process has started that nobody waits for any more.
@@ -331,18 +215,6 @@ impl State {
     }
 }
 
-impl Cold {
-    fn worker(&self) -> Option<&Worker> {
-        match self {
-            Cold::Opening(worker)
-            | Cold::Recording(worker, _)
-            | Cold::Going(worker, _)
-            | Cold::Failing(worker, _) => Some(worker),
-            Cold::Spawning | Cold::Waiting(_) => None,
-        }
-    }
-}
-
 /// An upgrade before the cut.
 struct Candidate {
     serving: Serving,
@@ -368,7 +240,7 @@ struct Watch {
     gap_us: Option<u64>,
 }
 
-fn other_tag(tag: Tag) -> Tag {
+pub(super) fn other_tag(tag: Tag) -> Tag {
     tag % 3 + 1
 }
 
@@ -389,181 +261,8 @@ fn own_end(verdict: Verdict, how: Ending, when: &str) -> Verdict {
 /// Ours, and the only signal that says nothing about its receiver.
 const SIGKILL: i32 = 9;
 
-fn bad(reason: impl Into<String>) -> Verdict {
+pub(super) fn bad(reason: impl Into<String>) -> Verdict {
     Verdict::Bad(reason.into())
-}
-
-// ---------------------------------------------------------------------------------- cold starts
-
-fn vacant(event: Event, now: Moment, rules: &Rules) -> Step {
-    match event {
-        Event::Asked(Ask::Upgrade { attempt, installed }) => begin(None, attempt, installed, now, rules),
-        Event::Asked(Ask::Rollback { .. } | Ask::Stop) | Event::Tick | Event::Acquired(_) => {
-            (State::Vacant, vec![])
-        }
-        Event::Launched(_) | Event::Stored(_) | Event::Said(..) => (State::Vacant, vec![]),
-        Event::Ended(..) | Event::Closed(_) => (State::Vacant, vec![]),
-    }
-}
-
-/// Starts a pair with nothing beside it.
-pub(super) fn start_cold(pair: Pair, tries: u32, now: Moment, rules: &Rules) -> Step {
-    let (generation, origin) = match &pair {
-        Pair::Genesis(_) => (None, Origin::Genesis),
-        Pair::Committed(_, generation) => (Some(*generation), Origin::Cold),
-    };
-    let spawn = Effect::Spawn { release: pair.release().clone(), generation, origin, tag: 1 };
-    (State::Cold { pair, step: Cold::Spawning, deadline: now + rules.start, tries }, vec![spawn])
-}
-
-fn cold(
-    pair: Pair,
-    step: Cold,
-    deadline: Moment,
-    tries: u32,
-    event: Event,
-    now: Moment,
-    rules: &Rules,
-) -> Step {
-    let origin = match pair {
-        Pair::Genesis(_) => Origin::Genesis,
-        Pair::Committed(..) => Origin::Cold,
-    };
-    let id = step.worker().map(|worker| worker.instance);
-    let from_it = |who: Instance| id == Some(who);
-    match (step, event) {
-        (Cold::Spawning, Event::Launched(Launched::Running(worker))) => {
-            (State::Cold { pair, step: Cold::Opening(worker), deadline: now + rules.start, tries }, vec![])
-        }
-        (Cold::Spawning, Event::Launched(Launched::Failed(verdict))) => {
-            cold_failed(pair, None, tries, verdict, now, rules)
-        }
-        (Cold::Opening(worker), Event::Said(who, Said::Greeting)) if from_it(who) => {
-            let start = Effect::Start(worker.clone(), origin);
-            (State::Cold { pair, step: Cold::Opening(worker), deadline, tries }, vec![start])
-        }
-        (Cold::Opening(worker), Event::Said(who, Said::Ready(found))) if from_it(who) => {
-            let (release, generation) = (worker.release.clone(), worker.generation);
-            let term = RecordTerm::Above(found);
-            let record = Effect::Record { release: release.clone(), generation, term };
-            // From here on the record may name this pair, whatever becomes of the worker.
-            let first = match pair {
-                Pair::Genesis(attempt) => Some(attempt),
-                Pair::Committed(..) => None,
-            };
-            let pair = Pair::Committed(release, generation);
-            (State::Cold { pair, step: Cold::Recording(worker, first), deadline, tries }, vec![record])
-        }
-        (Cold::Recording(worker, first), Event::Stored(Stored::Recorded(term))) => {
-            let mut effects = vec![Effect::Tell(worker.instance, Command::Go { term })];
-            if let Some(attempt) = first {
-                effects.push(Effect::Conclude { attempt, verdict: Verdict::Good, gap_us: None });
-            }
-            (
-                State::Cold { pair, step: Cold::Going(worker, term), deadline: now + rules.start, tries },
-                effects,
-            )
-        }
-        (Cold::Recording(worker, first), Event::Stored(Stored::NotRecorded(why))) => {
-            let step = cold_kill(pair, worker, tries, why.clone(), now, rules);
-            with_undecided(step, first, &why)
-        }
-        (Cold::Recording(worker, first), Event::Ended(who, how)) if from_it(who) => {
-            let why = format!("{how} while starting");
-            with_undecided(cold_failed(pair, Some(&worker), tries, bad(why.clone()), now, rules), first, &why)
-        }
-        (Cold::Going(worker, term), Event::Said(who, Said::Going)) if from_it(who) => {
-            // Nobody else lives, so it answers for the other slots: clients of a worker that died come
-            // back at once instead of waiting for their connections to time out.
-            let others = [other_tag(worker.tag), other_tag(other_tag(worker.tag))];
-            let gone = others.map(|tag| Effect::Tell(worker.instance, Command::PeerGone { tag }));
-            (State::Steady(Serving::new(worker, term, now)), gone.into())
-        }
-        (Cold::Failing(worker, why), Event::Ended(who, _)) if from_it(who) => {
-            cold_failed(pair, Some(&worker), tries, bad(why), now, rules)
-        }
-        (Cold::Failing(worker, why), Event::Tick) if now >= deadline => {
-            let effects = vec![Effect::Kill(worker.instance), not_dead(&worker)];
-            (
-                State::Cold {
-                    pair,
-                    step: Cold::Failing(worker, why),
-                    deadline: now + rules.kill_alarm,
-                    tries,
-                },
-                effects,
-            )
-        }
-        (Cold::Waiting(_), Event::Tick) if now >= deadline => start_cold(pair, tries, now, rules),
-        (Cold::Opening(worker) | Cold::Going(worker, _), Event::Tick) if now >= deadline => {
-            let why = format!("did not start within {} s", rules.start.as_secs_f32());
-            cold_kill(pair, worker, tries, why, now, rules)
-        }
-        (
-            Cold::Opening(worker) | Cold::Going(worker, _),
-            Event::Said(who, Said::NoCommonVersion(why) | Said::Trouble(Trouble::CannotStart, why)),
-        ) if from_it(who) => cold_kill(pair, worker, tries, why, now, rules),
-        (Cold::Opening(worker) | Cold::Going(worker, _), Event::Ended(who, how)) if from_it(who) => {
-            cold_failed(pair, Some(&worker), tries, bad(format!("{how} while starting")), now, rules)
-        }
-        (Cold::Opening(worker) | Cold::Going(worker, _), Event::Closed(who)) if from_it(who) => {
-            cold_kill(pair, worker, tries, "closed its control channel".into(), now, rules)
-        }
-        (
-            step,
-            Event::Tick
-            | Event::Asked(_)
-            | Event::Acquired(_)
-            | Event::Launched(_)
-            | Event::Stored(_)
-            | Event::Said(..)
-            | Event::Ended(..)
-            | Event::Closed(_),
-        ) => (State::Cold { pair, step, deadline, tries }, vec![]),
-    }
-}
-
-/// The node's first upgrade ends without anybody knowing whether it was recorded.
-fn with_undecided((state, mut effects): Step, first: Option<Attempt>, why: &str) -> Step {
-    if let Some(attempt) = first {
-        effects.push(Effect::Conclude { attempt, verdict: Verdict::Unknown(why.into()), gap_us: None });
-    }
-    (state, effects)
-}
-
-fn cold_kill(pair: Pair, worker: Worker, tries: u32, why: String, now: Moment, rules: &Rules) -> Step {
-    let kill = vec![Effect::Kill(worker.instance)];
-    (State::Cold { pair, step: Cold::Failing(worker, why), deadline: now + rules.kill_alarm, tries }, kill)
-}
-
-/// At genesis the release is to blame, and another one may do better; later the committed pair is all
-/// there is and is tried again, with growing waits.
-fn cold_failed(
-    pair: Pair,
-    worker: Option<&Worker>,
-    tries: u32,
-    verdict: Verdict,
-    now: Moment,
-    rules: &Rules,
-) -> Step {
-    match pair {
-        Pair::Genesis(attempt) => {
-            let generations = worker.map(|worker| worker.generation).into_iter().collect();
-            let conclude = Effect::Conclude { attempt, verdict, gap_us: None };
-            (State::Vacant, vec![Effect::Discard { logs: vec![], generations }, conclude])
-        }
-        Pair::Committed(release, generation) => {
-            let wait = rules.restart_after(tries + 1);
-            let alarm = Effect::Alarm(format!(
-                "release {release} does not start: {}. Nothing serves; the next try comes in {} s",
-                verdict.reason(),
-                wait.as_secs()
-            ));
-            let step = Cold::Waiting(verdict.reason().to_owned());
-            let pair = Pair::Committed(release, generation);
-            (State::Cold { pair, step, deadline: now + wait, tries: tries + 1 }, vec![alarm])
-        }
-    }
 }
 
 // ------------------------------------------------------------------------------- before the cut
@@ -583,7 +282,13 @@ fn steady(serving: Serving, event: Event, now: Moment, rules: &Rules) -> Step {
     }
 }
 
-fn begin(serving: Option<Serving>, attempt: Attempt, installed: bool, now: Moment, rules: &Rules) -> Step {
+pub(super) fn begin(
+    serving: Option<Serving>,
+    attempt: Attempt,
+    installed: bool,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
     if installed {
         return start_new(serving, attempt, now, rules);
     }
@@ -979,7 +684,7 @@ fn backing_out(
     }
 }
 
-fn not_dead(worker: &Worker) -> Effect {
+pub(super) fn not_dead(worker: &Worker) -> Effect {
     Effect::Alarm(format!("worker {} was killed and is not dead yet; waiting", worker.instance))
 }
 
@@ -1444,7 +1149,7 @@ fn committing(
 }
 
 /// How long after a failed write of the committed record it is written again.
-const RECORD_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const RECORD_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn record(watch: &Watch) -> Effect {
     Effect::Record {
@@ -1639,105 +1344,5 @@ fn rolling_back(
             | Event::Ended(..)
             | Event::Closed(_),
         ) => (at(cut, step, deadline, verdict), vec![]),
-    }
-}
-
-// ----------------------------------------------------------------------------- clearing and stopping
-
-/// Waits for the dead (`Kill` was ordered for each), then goes on.
-pub(super) fn clear(
-    dying: Vec<Worker>,
-    after: After,
-    mut effects: Vec<Effect>,
-    now: Moment,
-    rules: &Rules,
-) -> Step {
-    if !dying.is_empty() {
-        return (State::Clearing { dying, after, alarm: now + rules.kill_alarm }, effects);
-    }
-    let (state, more) = match after {
-        After::Cold(release, generation) => start_cold(Pair::Committed(release, generation), 0, now, rules),
-        After::Record { ref worker, terms, .. } => {
-            let term = RecordTerm::Held(terms.take);
-            let record =
-                Effect::Record { release: worker.release.clone(), generation: worker.generation, term };
-            (State::Clearing { dying, after, alarm: now + RECORD_AGAIN }, vec![record])
-        }
-    };
-    effects.extend(more);
-    (state, effects)
-}
-
-fn clearing(
-    mut dying: Vec<Worker>,
-    after: After,
-    alarm: Moment,
-    event: Event,
-    now: Moment,
-    rules: &Rules,
-) -> Step {
-    match event {
-        Event::Ended(who, _) if dying.iter().any(|worker| worker.instance == who) => {
-            dying.retain(|worker| worker.instance != who);
-            if dying.is_empty() {
-                return clear(dying, after, vec![], now, rules);
-            }
-            (State::Clearing { dying, after, alarm }, vec![])
-        }
-        Event::Stored(Stored::Recorded(_)) if dying.is_empty() => match after {
-            After::Record { worker, old, attempt, terms, gap_us } => {
-                let pair = Pair::Committed(worker.release, worker.generation);
-                let (state, mut effects) = start_cold(pair, 0, now, rules);
-                effects.push(Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![old] });
-                effects.push(Effect::Conclude { attempt, verdict: Verdict::Good, gap_us });
-                (state, effects)
-            }
-            After::Cold(release, generation) => {
-                start_cold(Pair::Committed(release, generation), 0, now, rules)
-            }
-        },
-        Event::Stored(Stored::NotRecorded(why)) => {
-            let text = format!("the committed record cannot be written: {why}. Nothing serves until it is");
-            (State::Clearing { dying, after, alarm: now + RECORD_AGAIN }, vec![Effect::Alarm(text)])
-        }
-        Event::Tick if now >= alarm => {
-            if dying.is_empty() {
-                return clear(dying, after, vec![], now, rules);
-            }
-            let effects = dying.iter().flat_map(|w| [Effect::Kill(w.instance), not_dead(w)]).collect();
-            (State::Clearing { dying, after, alarm: now + rules.kill_alarm }, effects)
-        }
-        Event::Tick
-        | Event::Asked(_)
-        | Event::Acquired(_)
-        | Event::Launched(_)
-        | Event::Stored(_)
-        | Event::Said(..)
-        | Event::Ended(..)
-        | Event::Closed(_) => (State::Clearing { dying, after, alarm }, vec![]),
-    }
-}
-
-fn stopping(mut left: Vec<Worker>, deadline: Moment, event: Event, now: Moment, rules: &Rules) -> Step {
-    match event {
-        Event::Ended(who, _) => {
-            left.retain(|worker| worker.instance != who);
-            if left.is_empty() {
-                (State::Stopped, vec![])
-            } else {
-                (State::Stopping { left, deadline }, vec![])
-            }
-        }
-        Event::Tick if now >= deadline => {
-            let kill = left.iter().map(|worker| Effect::Kill(worker.instance)).collect();
-            (State::Stopping { left, deadline: now + rules.kill_alarm }, kill)
-        }
-        Event::Tick
-        | Event::Asked(_)
-        | Event::Acquired(_)
-        | Event::Launched(_)
-        | Event::Stored(_)
-        | Event::Said(..)
-        | Event::Closed(_) => (State::Stopping { left, deadline }, vec![]),
     }
 }

@@ -1,0 +1,136 @@
+//! What a state says about itself: who serves, who lives, what is under way, when to look again.
+
+use super::rules::Rules;
+use super::state::{Attempt, Back, Cold, Moment, Old, Pair, Serving, State, Worker};
+
+impl State {
+    /// The worker that serves with nobody else having a claim.
+    pub fn serving(&self) -> Option<&Serving> {
+        match self {
+            State::Steady(serving)
+            | State::Starting { serving, .. }
+            | State::Syncing { serving, .. }
+            | State::Level { serving, .. }
+            | State::BackingOut { serving, .. } => Some(serving),
+            State::Fetching { serving, .. } | State::Installing { serving, .. } => serving.as_ref(),
+            State::Vacant | State::Cold { .. } | State::Cutting { .. } | State::Probation { .. } => None,
+            State::Committing { .. } | State::Reversing { .. } | State::RollingBack { .. } => None,
+            State::Clearing { .. } | State::Stopping { .. } | State::Stopped => None,
+        }
+    }
+
+    pub(super) fn serving_mut(&mut self) -> Option<&mut Serving> {
+        match self {
+            State::Steady(serving)
+            | State::Starting { serving, .. }
+            | State::Syncing { serving, .. }
+            | State::Level { serving, .. }
+            | State::BackingOut { serving, .. } => Some(serving),
+            State::Fetching { serving, .. } | State::Installing { serving, .. } => serving.as_mut(),
+            State::Vacant | State::Cold { .. } | State::Cutting { .. } | State::Probation { .. } => None,
+            State::Committing { .. } | State::Reversing { .. } | State::RollingBack { .. } => None,
+            State::Clearing { .. } | State::Stopping { .. } | State::Stopped => None,
+        }
+    }
+
+    /// The upgrade under way.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            State::Fetching { attempt, .. }
+            | State::Installing { attempt, .. }
+            | State::Starting { attempt, .. }
+            | State::Syncing { attempt, .. }
+            | State::Level { attempt, .. }
+            | State::Cutting { attempt, .. }
+            | State::Probation { attempt, .. }
+            | State::Committing { attempt, .. }
+            | State::Reversing { attempt, .. }
+            | State::RollingBack { attempt, .. }
+            | State::BackingOut { attempt, .. }
+            | State::Cold { pair: Pair::Genesis(attempt), .. } => Some(attempt),
+            State::Cold { pair: Pair::Committed(..), .. } | State::Vacant | State::Steady(_) => None,
+            State::Clearing { .. } | State::Stopping { .. } | State::Stopped => None,
+        }
+    }
+
+    /// Every process that lives, as far as this state knows.
+    pub fn workers(&self) -> Vec<Worker> {
+        let alone = |serving: &Serving| vec![serving.worker.clone()];
+        let both = |serving: &Serving, new: &Worker| vec![serving.worker.clone(), new.clone()];
+        match self {
+            State::Vacant | State::Stopped => vec![],
+            State::Cold { step, .. } => step.worker().into_iter().cloned().collect(),
+            State::Steady(serving) => alone(serving),
+            State::Fetching { serving, .. } | State::Installing { serving, .. } => {
+                serving.iter().map(|serving| serving.worker.clone()).collect()
+            }
+            State::Starting { serving, new: None, .. } => alone(serving),
+            State::Starting { serving, new: Some(new), .. }
+            | State::Syncing { serving, new, .. }
+            | State::Level { serving, new, .. }
+            | State::BackingOut { serving, new, .. } => both(serving, new),
+            State::Cutting { old, new, .. } | State::Reversing { old, new, .. } => {
+                vec![old.clone(), new.clone()]
+            }
+            State::Probation { old, new, .. } | State::Committing { old, new, .. } => {
+                old.warm().into_iter().chain([new]).cloned().collect()
+            }
+            State::RollingBack { old, new, step: Back::Killing, .. } => vec![old.clone(), new.clone()],
+            State::RollingBack { old, step: Back::Resuming | Back::Persisting(_), .. } => vec![old.clone()],
+            State::Clearing { dying: workers, .. } | State::Stopping { left: workers, .. } => workers.clone(),
+        }
+    }
+
+    /// When the next `Tick` is due: a deadline, or the silence of a worker that has to be heard.
+    pub fn next_tick(&self, rules: &Rules) -> Option<Moment> {
+        let silent = |heard: Moment| heard + rules.limits.silence;
+        let serving = self.serving().map(|serving| silent(serving.heard));
+        let deadline = match self {
+            State::Cold { deadline, .. }
+            | State::Fetching { deadline, .. }
+            | State::Installing { deadline, .. }
+            | State::Starting { deadline, .. }
+            | State::Syncing { deadline, .. }
+            | State::Level { deadline, .. }
+            | State::Cutting { deadline, .. }
+            | State::Reversing { deadline, .. }
+            | State::BackingOut { alarm: deadline, .. }
+            | State::Clearing { alarm: deadline, .. }
+            | State::Stopping { deadline, .. } => Some(*deadline),
+            State::RollingBack { deadline, step: Back::Persisting(heard), .. } => {
+                Some((*deadline).min(silent(*heard)))
+            }
+            State::RollingBack { deadline, step: Back::Killing | Back::Resuming, .. } => Some(*deadline),
+            State::Probation { until, judge, old, .. } => {
+                let old = match old {
+                    Old::Warm(_, heard) => silent(*heard),
+                    Old::Gone(_) => *until,
+                };
+                Some((*until).min(silent(judge.heard())).min(old))
+            }
+            State::Committing { deadline, heard, .. } => Some((*deadline).min(silent(*heard))),
+            State::Vacant | State::Steady(_) | State::Stopped => None,
+        };
+        match (serving, deadline) {
+            (Some(serving), Some(deadline)) => Some(serving.min(deadline)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    pub(super) fn awaits_process(&self) -> bool {
+        matches!(self, State::Starting { new: None, .. } | State::Cold { step: Cold::Spawning, .. })
+    }
+}
+
+impl Cold {
+    /// The process, if there is one.
+    pub(super) fn worker(&self) -> Option<&Worker> {
+        match self {
+            Cold::Opening(worker)
+            | Cold::Recording(worker, _)
+            | Cold::Going(worker, _)
+            | Cold::Failing(worker, _) => Some(worker),
+            Cold::Spawning | Cold::Waiting(_) => None,
+        }
+    }
+}
