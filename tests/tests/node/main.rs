@@ -8,5 +8,6 @@ mod bad_input;
 mod faults;
 mod life;
 mod operator;
+mod publisher;
 mod supervisor_killed;
 mod under_load;

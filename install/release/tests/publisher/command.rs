@@ -1,6 +1,4 @@
 //! The command line, from an empty folder to a feed that a client accepts.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};

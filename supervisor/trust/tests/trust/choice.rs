@@ -1,8 +1,5 @@
 //! Which release a machine takes, and the reasons for taking none.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod feed;
-
+use crate::feed::*;
 use bumpless_shared::control::StateRange;
 use bumpless_shared::release::Release;
 use bumpless_shared::version::Range;
@@ -10,7 +7,6 @@ use bumpless_trust::choice::{bucket, eligible_at};
 use bumpless_trust::document::{ReleaseDocument, Rollout, Stage};
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::{Choice, Forbidden, Machine, Refused, Request, Role, Running, Trusted, WhyNot};
-use feed::*;
 
 fn published(change: impl FnOnce(&mut Feed)) -> Trusted {
     let mut feed = Feed::new();

@@ -1,18 +1,14 @@
 //! The supervisor's way to a release, over the real fetcher and the real publisher.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod lab;
-
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::lab::{Lab, NOW, choose};
 use bumpless_trust::document::{Encoding, Role};
 use bumpless_trust::signature::BadSignatures;
 use bumpless_trust::{Refused, WhyNot};
 use bumplessd::feed::{Feed, FeedError, Trouble};
-use lab::{Lab, NOW, choose};
 
 const BYTES: &[u8] = b"these bytes are the node";
 

@@ -1,8 +1,4 @@
 //! Installed releases, on real files, and the bytes that run.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod lab;
-
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,12 +6,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::lab::{Lab, choose};
 use bumpless_shared::release::Release;
 use bumpless_trust::Choice;
 use bumpless_trust::document::Encoding;
 use bumplessd::releases::unpack::Bad;
 use bumplessd::releases::{InstallError, VerifyError};
-use lab::{Lab, choose};
 
 const BYTES: &[u8] = b"these bytes are the node";
 
@@ -241,6 +237,6 @@ async fn a_release_in_anothers_directory_is_an_error_that_names_the_file() {
     let error = lab.releases().list().unwrap_err();
     assert!(error.to_string().contains("release.json"), "{error}");
     let mut feed = lab.feed();
-    feed.refresh(lab::NOW).await.unwrap();
+    feed.refresh(crate::lab::NOW).await.unwrap();
     choose(&feed).unwrap();
 }

@@ -1,15 +1,11 @@
 //! The client's order against honest and dishonest feeds.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod feed;
-
+use crate::feed::*;
 use bumpless_trust::document::{BadDocument, IndexPin, Role};
 use bumpless_trust::keys::BadKeys;
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::root::BadRoot;
 use bumpless_trust::signature::{BadSignatures, trusted_comment};
 use bumpless_trust::{Answer, Refresh, Refused, Want};
-use feed::*;
 
 /// Refreshes once in order to know the feed as it was, then returns the client.
 fn acquainted(feed: &Feed) -> Client {

@@ -1,6 +1,4 @@
 //! What is published is what a client accepts, at every moment.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;

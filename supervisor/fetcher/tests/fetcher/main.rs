@@ -1,0 +1,8 @@
+//! The fetcher, and what the supervisor makes of what it fetches, against real servers and files.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod feed;
+mod fetch;
+mod lab;
+mod releases;
