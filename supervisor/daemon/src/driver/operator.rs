@@ -510,6 +510,9 @@ impl Driver {
             (State::Cold { step: crate::upgrade::state::Cold::Waiting(_), .. }, Some(_)) => {
                 Some("look at the reason above; once it is mended the node starts by itself. `bumpless history` tells more".into())
             }
+            (State::Vacant, Some(_)) if self.feed.is_some() && self.ledger.last().is_some() => {
+                Some("look at why the last upgrade failed; once that is mended the node starts by itself".into())
+            }
             (State::Vacant, Some(_)) if self.feed.is_none() && self.pending.is_empty() => {
                 Some("name a feed and its first root in config.toml ([feed] urls, root), then restart the supervisor".into())
             }

@@ -661,3 +661,40 @@ fn whatever_dies_hangs_fills_up_or_restarts_there_is_never_a_second_holder_and_i
         assert!(steady, "did not end steady\n{}", trace.join("\n"));
     }
 }
+
+#[test]
+fn a_deadline_that_has_passed_is_followed_by_a_later_one() {
+    // Otherwise the supervisor would spin.
+    let waiting = |step| State::Cold {
+        pair: super::state::Pair::Committed(release(0), 1),
+        step,
+        deadline: at(1),
+        tries: 0,
+    };
+    let cold = [
+        super::state::Cold::Spawning,
+        super::state::Cold::Opening(worker(1, 0)),
+        super::state::Cold::Recording(worker(1, 0), None),
+        super::state::Cold::Going(worker(1, 0), 1),
+        super::state::Cold::Failing(worker(1, 0), "why".into()),
+        super::state::Cold::Waiting("why".into()),
+    ];
+    let commits =
+        [Commit::Persisting, Commit::Retiring, Commit::Recording, Commit::Sealing, Commit::Draining].map(
+            |step| State::Committing {
+                old: Old::Warm(worker(1, 0), at(0)),
+                new: worker(2, 1),
+                attempt: attempt(),
+                terms: TERMS,
+                gap_us: None,
+                step,
+                deadline: at(1),
+                heard: at(99),
+            },
+        );
+    for state in cold.map(waiting).into_iter().chain(commits).chain([probation()]) {
+        let text = format!("{state:?}");
+        let (state, _) = step(state, Event::Tick, 100);
+        assert!(state.next_tick(&rules()).is_none_or(|next| next > at(100)), "{text}");
+    }
+}

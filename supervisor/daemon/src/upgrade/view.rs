@@ -86,6 +86,8 @@ impl State {
         let silent = |heard: Moment| heard + rules.limits.silence;
         let serving = self.serving().map(|serving| silent(serving.heard));
         let deadline = match self {
+            // Whatever comes of these comes as an event of its own, however long it takes.
+            State::Cold { step: Cold::Spawning | Cold::Recording(..), .. } => None,
             State::Cold { deadline, .. }
             | State::Fetching { deadline, .. }
             | State::Installing { deadline, .. }
