@@ -364,6 +364,7 @@ async fn what_cannot_start_says_why_and_ends() {
     let dies = faulty(Faults { at_start: Some(AtStart::Die), ..Faults::default() });
     let program = supervisor.folder.path().join("dies");
     let base = std::path::Path::new(env!("CARGO_BIN_EXE_bumpless-node"));
+    let _alone = supervisor::alone_with_programs();
     bumpless_worker::stamp::write(base, &program, &dies).unwrap();
     let described = std::process::Command::new(&program).arg("--describe").output().unwrap();
     let text = String::from_utf8(described.stdout).unwrap();

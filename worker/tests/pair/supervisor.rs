@@ -72,6 +72,14 @@ pub fn release(version: &str, layout: Layout, faults: Faults) -> Stamp {
     Stamp { faults, ..Stamp::new(version.parse().unwrap(), layout) }
 }
 
+/// To be held while a program is written and while any process is started: what is open for writing
+/// somewhere cannot be executed, and a process that is just being started has, for a moment, open
+/// whatever its parent had.
+pub fn alone_with_programs() -> std::sync::MutexGuard<'static, ()> {
+    static PROGRAMS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    PROGRAMS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 impl Supervisor {
     pub fn new() -> Supervisor {
         let folder = tempfile::tempdir().unwrap();
@@ -104,14 +112,17 @@ impl Supervisor {
         self.instances += 1;
         let instance = self.instances;
         let program = self.folder.path().join(format!("worker-{instance}"));
-        stamp::write(Path::new(env!("CARGO_BIN_EXE_bumpless-node")), &program, stamp).unwrap();
         let (ours, theirs) = channel::pair().unwrap();
         let output = self.folder.path().join(format!("worker-{instance}.out"));
-        let child = std::process::Command::new(&program)
-            .stdin(Stdio::from(theirs))
-            .stderr(File::create(&output).unwrap())
-            .spawn()
-            .unwrap();
+        let child = {
+            let _alone = alone_with_programs();
+            stamp::write(Path::new(env!("CARGO_BIN_EXE_bumpless-node")), &program, stamp).unwrap();
+            std::process::Command::new(&program)
+                .stdin(Stdio::from(theirs))
+                .stderr(File::create(&output).unwrap())
+                .spawn()
+                .unwrap()
+        };
         let process = Process::open(child.id() as i32).unwrap();
         let channel = Channel::new(ours).unwrap();
         channel.send(&frame::greeting(SPOKEN), &[]).await.unwrap();

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn run(dir: &Path, arguments: &[&str]) -> Output {
+    let _alone = crate::alone_with_programs();
     Command::new(env!("CARGO_BIN_EXE_bumpless-release")).current_dir(dir).args(arguments).output().unwrap()
 }
 
@@ -19,8 +20,10 @@ fn a_feed_is_made_filled_changed_and_checked_from_the_command_line() {
     let dir = dir.path();
     let artifact = dir.join("node");
     let description = r#"{"release":"1.1.0","contract":{"min":1,"max":1},"protocol":{"min":1,"max":1},"state":{"read_min":1,"read_max":1,"write":1}}"#;
+    let alone = crate::alone_with_programs();
     std::fs::write(&artifact, format!("#!/bin/sh\n[ \"$1\" = --describe ] && echo '{description}'\n"))
         .unwrap();
+    drop(alone);
     std::fs::set_permissions(&artifact, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::write(dir.join("description"), description).unwrap();
 

@@ -206,6 +206,7 @@ fn the_server_answers_whole_files_ranges_and_unknown_names_and_is_gone_when_drop
 
 /// Whether the minisign tool is here; where it has to be, it is.
 fn minisign_tool() -> bool {
+    let _alone = crate::alone_with_programs();
     let here = Command::new("minisign").arg("-v").output().is_ok();
     if !here {
         assert!(std::env::var_os("BUMPLESS_REQUIRE_ALL").is_none(), "the minisign tool is not installed");
@@ -215,6 +216,7 @@ fn minisign_tool() -> bool {
 }
 
 fn minisign(arguments: &[&str]) {
+    let _alone = crate::alone_with_programs();
     let output = Command::new("minisign").args(arguments).output().unwrap();
     assert!(output.status.success(), "minisign {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
