@@ -484,12 +484,6 @@ impl Driver {
         self.acquiring = None;
         self.staged = None;
         self.choice = None;
-        self.edge.write_journal(|journal| {
-            // A logbook may have been prepared for a cut that did not come.
-            if let Some(terms) = journal.intent.take().and_then(|intent| intent.terms) {
-                journal.discard(vec![terms.take], vec![]);
-            }
-        });
         let words = self.last_words.take().map(|(_, words)| words).unwrap_or_default();
         let rules = &self.edge.config.upgrade;
         let next = self.ledger.conclude(attempt, verdict, gap_us, words, rules, now);
@@ -508,6 +502,14 @@ impl Driver {
             }
             Next::Quarantine(_) => {}
         }
+        // Last: after a power loss in between, the upgrade is concluded once more, and a failed try is not
+        // forgotten.
+        self.edge.write_journal(|journal| {
+            // A logbook may have been prepared for a cut that did not come.
+            if let Some(terms) = journal.intent.take().and_then(|intent| intent.terms) {
+                journal.discard(vec![terms.take], vec![]);
+            }
+        });
         self.finish_waiters(attempt, verdict, gap_us, went_back.is_some());
     }
 

@@ -168,8 +168,7 @@ impl Worker {
     pub(super) fn follow_peer(&mut self, term: Term) -> Option<Event> {
         let instance = self.peer_wires()?.peer.instance;
         if let Err(error) = self.follow(term, instance, Level::NotAwaited) {
-            let text =
-                format!("the new worker's logbook is not followed for now: {error}; it is read when needed");
+            let text = format!("the new worker's logbook is not followed: {error}; it is read when needed");
             self.trouble(Trouble::Housekeeping, text);
         }
         None
