@@ -121,6 +121,11 @@ impl StateDir {
         self.generation(generation).join("chunks")
     }
 
+    /// What is being sorted for a generation that is being filled.
+    pub(super) fn runs(&self, generation: Generation) -> PathBuf {
+        self.generation(generation).join("runs")
+    }
+
     /// All logbooks.
     pub fn logs(&self) -> PathBuf {
         self.0.join("log")

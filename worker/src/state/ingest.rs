@@ -1,43 +1,49 @@
 //! Filling an empty generation with a snapshot, from entries in any order, in bounded memory.
 //!
 //! ```text
-//! entries ──check, link──▶ a run in memory (at most 16 MiB) ──sort──▶ one table in the database
-//!                          … run after run …
-//! finish: everything synced ▶ what is stored is counted ▶ the position is written
+//! entries ──check, link──▶ sorted runs (at most 16 MiB in memory, the rest in files)
+//! finish: the runs merged into one table after the other ▶ everything synced ▶ the position is written
 //! ```
 //!
-//! Each run is sorted for this generation's own layout, because the sender may have another; an entry
-//! that comes twice counts once. The position is written last: a generation whose filling was
-//! interrupted says sequence 0. Nothing may be applied from a logbook before `finish`: rows that are
-//! ingested count as newer than rows that were written while the run was open.
+//! The rows are sorted for this generation's own layout, because the sender may have another; an entry
+//! that comes twice counts once. They go into the database in one piece: in many pieces it would merge
+//! them itself, with threads that compete with the traffic, and make its writer wait when there are too
+//! many. The position is written last: a generation whose filling was interrupted says sequence 0.
+//! Nothing may be applied from a logbook before `finish`: rows that are ingested count as newer than
+//! rows that were written before it.
+
+use std::fs;
 
 use bumpless_shared::control::Generation;
 use bumpless_shared::operation::Operation;
-use fjall::{PersistMode, UserKey, UserValue};
+use fjall::PersistMode;
 
 use super::chunks::Check;
 use super::content::name_of;
+use super::directory::{FileError, remove_tree};
+use super::runs::Runs;
 use super::store::{Head, Position, Totals, Writer};
 use super::store_error::StoreError;
 
 /// Memory for rows that wait to be sorted, in bytes.
 const RUN: usize = 16 << 20;
 
-/// What a row costs in memory beside its key and value.
-const ROW: usize = 96;
-
 /// A generation that is being filled.
 pub struct Ingest<'a> {
     writer: &'a mut Writer,
-    runs: Vec<Vec<(UserKey, UserValue)>>,
-    size: usize,
+    /// One for each keyspace.
+    runs: Vec<Runs>,
     received: u64,
 }
 
 impl<'a> Ingest<'a> {
-    pub(super) fn new(writer: &'a mut Writer) -> Ingest<'a> {
-        let runs = writer.store().shelves().all().iter().map(|_| Vec::new()).collect();
-        Ingest { writer, runs, size: 0, received: 0 }
+    pub(super) fn new(writer: &'a mut Writer) -> Result<Ingest<'a>, FileError> {
+        let store = writer.store();
+        let folder = store.state().runs(store.generation());
+        fs::create_dir(&folder).map_err(FileError::at("make", &folder))?;
+        let places = 0..store.shelves().all().len();
+        let runs = places.map(|place| Runs::new(folder.join(place.to_string()))).collect();
+        Ok(Ingest { writer, runs, received: 0 })
     }
 
     /// Takes one entry of the snapshot of generation `from`: a record's content is held against its
@@ -63,10 +69,14 @@ impl<'a> Ingest<'a> {
         }
         self.received += 1;
         if let Some((place, key, value)) = self.writer.store().shelves().row(entry) {
-            self.size += key.len() + value.len() + ROW;
-            self.runs[place].push((key, value));
+            self.runs[place].push(key, value);
         }
-        if self.size >= RUN { self.write_runs() } else { Ok(()) }
+        if self.runs.iter().map(Runs::size).sum::<usize>() >= RUN {
+            for runs in &mut self.runs {
+                runs.spill()?;
+            }
+        }
+        Ok(())
     }
 
     /// Entries taken so far.
@@ -75,36 +85,34 @@ impl<'a> Ingest<'a> {
     }
 
     /// Ends the filling: everything is durable when it returns, and the state stands at the
-    /// snapshot's position. Returns what is stored, counted from what is stored.
-    pub fn finish(mut self, position: Position) -> Result<Totals, StoreError> {
-        self.write_runs()?;
+    /// snapshot's position. Returns what went in.
+    pub fn finish(self, position: Position) -> Result<Totals, StoreError> {
+        let Ingest { writer, runs, .. } = self;
         let mut totals = Totals::default();
-        for entry in self.writer.snapshot().entries() {
-            totals.count(&entry?);
+        for (place, runs) in runs.into_iter().enumerate() {
+            fill(writer, place, runs, &mut totals)?;
         }
-        self.writer.commit_head(&[], Head { position, floor: 0, totals }, PersistMode::SyncAll)?;
-        self.writer.persist()?;
+        let store = writer.store();
+        remove_tree(&store.state().runs(store.generation()))?;
+        writer.commit_head(&[], Head { position, floor: 0, totals }, PersistMode::SyncAll)?;
+        writer.persist()?;
         Ok(totals)
     }
+}
 
-    fn write_runs(&mut self) -> Result<(), StoreError> {
-        self.size = 0;
-        for (keyspace, run) in self.writer.store().shelves().all().into_iter().zip(&mut self.runs) {
-            let mut rows = std::mem::take(run);
-            if rows.is_empty() {
-                continue;
-            }
-            rows.sort_by(|(one, _), (two, _)| one.cmp(two));
-            // The database panics on a key that does not rise.
-            rows.dedup_by(|(one, _), (two, _)| one == two);
-            let ingested = keyspace.start_ingestion().and_then(|mut ingestion| {
-                for (key, value) in rows {
-                    ingestion.write(key, value)?;
-                }
-                ingestion.finish()
-            });
-            ingested.map_err(|source| StoreError::Database { doing: "take a snapshot in", source })?;
-        }
-        Ok(())
+fn fill(writer: &Writer, place: usize, runs: Runs, totals: &mut Totals) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Database { doing: "take a snapshot in", source };
+    let shelves = writer.store().shelves();
+    let mut rows = runs.merge()?;
+    let Some((key, value)) = rows.next()? else { return Ok(()) };
+    let mut ingestion = shelves.all()[place].start_ingestion().map_err(failed)?;
+    let mut next = Some((key, value));
+    while let Some((key, value)) = next {
+        let counted = shelves.tally(place, &value);
+        totals.add(counted.map_err(|bad| writer.store().explain_row("take a snapshot in", bad.into()))?);
+        // The database panics on a key that does not rise; these do.
+        ingestion.write(key, value).map_err(failed)?;
+        next = rows.next()?;
     }
+    ingestion.finish().map_err(failed)
 }

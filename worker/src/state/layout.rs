@@ -60,6 +60,15 @@ pub(super) enum Value {
     Chunk(u32),
 }
 
+/// What a row counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tally {
+    /// A content in the database, with so many bytes.
+    Record { length: usize },
+    /// A chunk file, with so many bytes.
+    Chunk { length: u32 },
+}
+
 /// A row that no version of this layout writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BadRow;
@@ -144,6 +153,19 @@ impl Shelves {
         }
     }
 
+    /// What a value in the keyspace at this place counts for.
+    pub(super) fn tally(&self, place: usize, value: &[u8]) -> Result<Tally, BadRow> {
+        match (self, place) {
+            (Shelves::ByName { .. }, _) => match value.split_first() {
+                Some((0, content)) => Ok(Tally::Record { length: content.len() }),
+                Some((1, length)) => Ok(Tally::Chunk { length: by_name_length(length)? }),
+                Some(_) | None => Err(BadRow),
+            },
+            (Shelves::ByKind { .. }, 0) => Ok(Tally::Record { length: value.len() }),
+            (Shelves::ByKind { .. }, _) => Ok(Tally::Chunk { length: by_kind_length(value)? }),
+        }
+    }
+
     /// Adds an operation's row to a batch.
     pub(super) fn insert(&self, batch: &mut OwnedWriteBatch, operation: &Operation) {
         if let Some((place, key, value)) = self.row(operation) {
@@ -217,9 +239,13 @@ impl Shelves {
 fn by_name_value(value: &[u8]) -> Result<Value, BadRow> {
     match value.split_first() {
         Some((0, content)) => Ok(Value::Record(content.to_vec())),
-        Some((1, length)) => Ok(Value::Chunk(u32::from_le_bytes(length.try_into().map_err(|_| BadRow)?))),
+        Some((1, length)) => Ok(Value::Chunk(by_name_length(length)?)),
         Some(_) | None => Err(BadRow),
     }
+}
+
+fn by_name_length(value: &[u8]) -> Result<u32, BadRow> {
+    Ok(u32::from_le_bytes(value.try_into().map_err(|_| BadRow)?))
 }
 
 fn by_kind_length(value: &[u8]) -> Result<u32, BadRow> {

@@ -39,6 +39,7 @@ mod log_reader;
 mod log_writer;
 mod recovery;
 mod replay;
+mod runs;
 mod sequencer;
 mod snapshot;
 mod store;

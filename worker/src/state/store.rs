@@ -31,7 +31,7 @@ use super::chunks::{Check, ChunkError, Chunks, free_space};
 use super::content::{Content, name_of};
 use super::directory::{FileError, MARKER, StateDir, make_directory, remove_tree, sync_directory};
 use super::ingest::Ingest;
-use super::layout::{BadRow, Layout, RowError, Shelves, Value, options};
+use super::layout::{BadRow, Layout, RowError, Shelves, Tally, Value, options};
 use super::snapshot::Snapshot;
 use super::store_error::{ReadError, StoreError};
 
@@ -72,15 +72,22 @@ impl Totals {
 
     pub(super) fn count(&mut self, operation: &Operation) {
         match operation {
-            Operation::Store { content, .. } => {
-                self.records += 1;
-                self.record_bytes += content.len() as u64;
-            }
-            Operation::Link { length, .. } => {
-                self.chunks += 1;
-                self.chunk_bytes += u64::from(*length);
-            }
+            Operation::Store { content, .. } => self.add(Tally::Record { length: content.len() }),
+            Operation::Link { length, .. } => self.add(Tally::Chunk { length: *length }),
             Operation::Mark { .. } => {}
+        }
+    }
+
+    pub(super) fn add(&mut self, tally: Tally) {
+        match tally {
+            Tally::Record { length } => {
+                self.records += 1;
+                self.record_bytes += length as u64;
+            }
+            Tally::Chunk { length } => {
+                self.chunks += 1;
+                self.chunk_bytes += u64::from(length);
+            }
         }
     }
 }
@@ -420,7 +427,7 @@ impl Writer {
         if self.0.head() != Head::default() {
             return Err(StoreError::NotEmpty { generation: self.0.generation() });
         }
-        Ok(Ingest::new(self))
+        Ok(Ingest::new(self)?)
     }
 
     /// Makes everything here durable, whatever the durability setting: chunk files' names first, so
