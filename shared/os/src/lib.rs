@@ -1,9 +1,11 @@
 //! What both processes ask of the kernel, each in a few safe functions: who is alive ([`process`],
-//! [`lock`]), messages with descriptors ([`channel`]), files that survive a power loss ([`durable`]),
+//! [`lock`]), messages with descriptors ([`channel`]), files that survive a power loss ([`durable`]), work that
+//! gives way to other work ([`background`]),
 //! and the routing program of a socket group ([`reuseport`]).
 //!
 //! All `unsafe` of the project stands in the modules `raw` and [`reuseport`].
 
+pub mod background;
 pub mod channel;
 pub mod durable;
 pub mod lock;

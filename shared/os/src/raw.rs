@@ -53,3 +53,15 @@ pub fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // owns it and deregisters before it drops it.
     unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
 }
+
+/// Makes the calling thread one that runs only where no other wants to, and that gives way at once.
+///
+/// # Errors
+/// What the system says.
+pub fn schedule_idle() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // Not the C library's function: one of them refuses, because it knows no scheduling by thread.
+    // SAFETY: 0 is the calling thread, and the kernel reads one `sched_param`, which outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_IDLE, &parameters) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

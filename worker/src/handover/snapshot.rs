@@ -7,6 +7,8 @@
 //!               End ─▶ counted, synced ─▶ the logbook is followed from the snapshot's sequence on
 //! ```
 //!
+//! Both threads give way to all others: the sync takes what the traffic leaves.
+//!
 //! Bad paths, all of them the candidate's end and nothing to the holder: no room (asked before anything
 //! is written), an entry that does not verify, a stream that ends early, a count that differs.
 
@@ -14,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bumpless_os::background;
 use bumpless_shared::control::{Generation, Sequence, Term};
 use bumpless_shared::link::{Note, Part};
 use bumpless_shared::operation::Operation;
@@ -28,8 +31,8 @@ use crate::state::{Check, Opened, Position, StoreError, StoreOptions, Totals, Wr
 const BATCH_BYTES: usize = 256 * 1024;
 const BATCH_ENTRIES: usize = 1024;
 
-/// Bytes of disk that an entry costs beside its content: key, index, and the merging of tables.
-const ENTRY: u64 = 160;
+/// Bytes of disk that an entry costs beside its content: key, index, the sorting and merging.
+const ENTRY: u64 = 200;
 
 /// Why a snapshot did not arrive.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub enum SnapshotError {
     },
     /// The state could not be read or written, or an entry does not verify.
     Store(StoreError),
+    /// There is no thread for it.
+    Thread(std::io::Error),
     /// The worker is ending.
     Stopping,
 }
@@ -73,6 +78,7 @@ impl fmt::Display for SnapshotError {
                 write!(f, "the state did not come over whole: {got} entries of {expected}")
             }
             SnapshotError::Store(error) => write!(f, "the state could not be copied: {error}"),
+            SnapshotError::Thread(error) => write!(f, "no thread for copying the state: {error}"),
             SnapshotError::Stopping => f.write_str("the worker is stopping"),
         }
     }
@@ -83,6 +89,7 @@ impl std::error::Error for SnapshotError {
         match self {
             SnapshotError::Link(error) => Some(error),
             SnapshotError::Store(error) => Some(error),
+            SnapshotError::Thread(error) => Some(error),
             SnapshotError::NoRoom { .. } | SnapshotError::Cut { .. } | SnapshotError::Stopping => None,
         }
     }
@@ -147,8 +154,8 @@ pub async fn send(talk: Talk, opened: Opened, generation: Generation) -> Result<
         copied: totals.record_bytes,
     };
     talk.note(&note).await.map_err(SnapshotError::Link)?;
-    let sending = tokio::task::spawn_blocking(move || stream(&talk.bulk, &opened));
-    sending.await.map_err(|_| SnapshotError::Stopping)?
+    let sending = background::spawn("snapshot", move || stream(&talk.bulk, &opened));
+    sending.map_err(SnapshotError::Thread)?.await.map_err(|_| SnapshotError::Stopping)?
 }
 
 fn stream(bulk: &mpsc::Sender<Part>, opened: &Opened) -> Result<(), SnapshotError> {
@@ -230,8 +237,12 @@ pub fn room(totals: &Totals) -> u64 {
     room_for(totals.record_bytes, totals.entries())
 }
 
+/// What is copied lies there twice while it is being sorted.
 fn room_for(copied: u64, entries: u64) -> u64 {
-    copied.saturating_add(entries.saturating_mul(ENTRY)).saturating_add(StoreOptions::KEEP_FREE)
+    copied
+        .saturating_mul(2)
+        .saturating_add(entries.saturating_mul(ENTRY))
+        .saturating_add(StoreOptions::KEEP_FREE)
 }
 
 impl Announced {

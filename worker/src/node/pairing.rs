@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bumpless_os::background;
 use bumpless_os::process::Process;
 use bumpless_shared::control::{Instance, Report, Sequence, Suspicion, Tag, Term, Trouble};
 use bumpless_shared::link::{Note, Part};
@@ -127,10 +128,14 @@ impl Worker {
             ))
             .abort_handle(),
         );
-        tokio::task::spawn_blocking(move || {
+        let taking = inbox.clone();
+        let started = background::spawn("ingest", move || {
             let taken = snapshot::take_in(writer, announced, parts, &progress, &faults, &runtime);
-            inbox.send(Input::TakenIn(instance, taken));
+            taking.send(Input::TakenIn(instance, taken));
         });
+        if let Err(error) = started {
+            inbox.send(Input::TakenIn(instance, Err(SnapshotError::Thread(error))));
+        }
     }
 
     /// The snapshot is in: follow the logbook from there.
@@ -263,7 +268,7 @@ impl Worker {
 
     fn hash(&self, marked: Marked) {
         let reports = self.reports.clone();
-        tokio::task::spawn_blocking(move || {
+        let hashing = background::spawn("hash", move || {
             let Marked { id, sequence, snapshot } = marked;
             reports.send(match snapshot.hash() {
                 Ok(hash) => Report::StateHash { id, sequence, hash: hash.digest() },
@@ -273,6 +278,9 @@ impl Worker {
                 }
             });
         });
+        if let Err(error) = hashing {
+            self.trouble(Trouble::Housekeeping, format!("no thread for hashing the state: {error}"));
+        }
     }
 
     pub(super) fn unadopt(&self, tag: Tag) -> Option<Event> {
