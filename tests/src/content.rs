@@ -1,28 +1,46 @@
 //! Contents that need not be remembered: each follows from a seed and its number.
 
-use rand::rngs::StdRng;
+use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 /// An endless row of different contents.
 #[derive(Clone, Copy, Debug)]
 pub struct Contents {
     seed: u64,
+    lengths: Lengths,
+}
+
+/// How long the contents of a row are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lengths {
+    /// Seven of ten fit a record (4 KiB), a quarter makes a small chunk file, the rest one of up to
+    /// 128 KiB.
+    Mixed,
+    /// All have so many bytes; at least 16.
+    Each(usize),
 }
 
 impl Contents {
-    /// The row of this seed.
+    /// The row of this seed, of mixed lengths.
     pub fn new(seed: u64) -> Contents {
-        Contents { seed }
+        Contents { seed, lengths: Lengths::Mixed }
     }
 
-    /// The content with this number. Seven of ten fit a record (4 KiB), a quarter makes a small chunk
-    /// file, the rest one of up to 128 KiB.
+    /// The row of this seed, each content with so many bytes (at least 16).
+    pub fn of_length(seed: u64, length: usize) -> Contents {
+        Contents { seed, lengths: Lengths::Each(length.max(16)) }
+    }
+
+    /// The content with this number.
     pub fn get(self, number: u64) -> Vec<u8> {
-        let mut random = StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let length = match random.random_range(0..100) {
-            0..70 => random.random_range(64..=4096),
-            70..95 => random.random_range(4097..=32 * 1024),
-            _ => random.random_range(32 * 1024..=128 * 1024),
+        let mut random = SmallRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let length = match self.lengths {
+            Lengths::Each(length) => length,
+            Lengths::Mixed => match random.random_range(0..100) {
+                0..70 => random.random_range(64..=4096),
+                70..95 => random.random_range(4097..=32 * 1024),
+                _ => random.random_range(32 * 1024..=128 * 1024),
+            },
         };
         let mut bytes = vec![0; length];
         random.fill(&mut bytes[16..]);
@@ -46,5 +64,8 @@ mod tests {
         let lengths: Vec<usize> = (0..400).map(|number| contents.get(number).len()).collect();
         assert!(lengths.iter().any(|length| *length <= 4096));
         assert!(lengths.iter().any(|length| *length > 32 * 1024));
+        let even = Contents::of_length(7, 200);
+        assert!((0..100).all(|number| even.get(number).len() == 200));
+        assert_ne!(even.get(3), even.get(4));
     }
 }

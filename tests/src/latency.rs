@@ -8,7 +8,9 @@ use std::time::Duration;
 pub struct Sample {
     /// When it was due.
     pub intended: Duration,
-    /// From then to the answer, or to the moment it was given up.
+    /// So much later the load began with it: its own unpunctuality, which is part of the latency.
+    pub late: Duration,
+    /// From the intended moment to the answer, or to the moment it was given up.
     pub latency: Duration,
     /// Whether the right answer came.
     pub outcome: Outcome,
@@ -37,10 +39,18 @@ pub fn due(samples: &[Sample], from: Duration, to: Duration) -> Vec<Sample> {
 
 /// The latency that so many of a thousand samples did not exceed; `None` without samples.
 pub fn quantile(samples: &[Sample], permille: usize) -> Option<Duration> {
-    let mut latencies: Vec<Duration> = samples.iter().map(|sample| sample.latency).collect();
-    latencies.sort_unstable();
-    let rank = (latencies.len() * permille).div_ceil(1000).max(1);
-    latencies.get(rank - 1).copied()
+    rank(samples.iter().map(|sample| sample.latency).collect(), permille)
+}
+
+/// The same of the load's own unpunctuality.
+pub fn lateness(samples: &[Sample], permille: usize) -> Option<Duration> {
+    rank(samples.iter().map(|sample| sample.late).collect(), permille)
+}
+
+fn rank(mut times: Vec<Duration>, permille: usize) -> Option<Duration> {
+    times.sort_unstable();
+    let rank = (times.len() * permille).div_ceil(1000).max(1);
+    times.get(rank - 1).copied()
 }
 
 /// The longest interval within `from..to` in which nothing was answered.
@@ -65,6 +75,7 @@ mod tests {
     fn sample(intended: u64, latency: u64) -> Sample {
         Sample {
             intended: Duration::from_millis(intended),
+            late: Duration::ZERO,
             latency: Duration::from_millis(latency),
             outcome: Outcome::Answered,
         }

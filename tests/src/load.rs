@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bumpless_worker::client::{Client, Counters, Options, RequestError, Target, name_of};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::authority::Sighting;
-use crate::latency::{Outcome, Sample};
+use crate::latency::{self, Outcome, Sample};
 use crate::oracle::Oracle;
 
 /// What to ask for.
@@ -53,6 +53,7 @@ pub struct Load {
 struct Shared {
     begun: Instant,
     began_at: SystemTime,
+    first_write: u64,
     /// One for each socket; the other clients are their fresh ones and share their counters.
     roots: Vec<Client>,
     clients: Vec<Client>,
@@ -116,6 +117,7 @@ impl Load {
         let shared = Arc::new(Shared {
             begun: Instant::now(),
             began_at: SystemTime::now(),
+            first_write: oracle.begun(),
             roots,
             clients,
             oracle,
@@ -144,6 +146,16 @@ impl Load {
         self.shared.counters()
     }
 
+    /// The number of the first content that it could write.
+    pub fn first_write(&self) -> u64 {
+        self.shared.first_write
+    }
+
+    /// The requests so far that were due in this time.
+    pub fn due(&self, from: Duration, to: Duration) -> Vec<Sample> {
+        latency::due(&lock(&self.shared.samples), from, to)
+    }
+
     /// What was acknowledged.
     pub fn oracle(&self) -> &Arc<Oracle> {
         &self.shared.oracle
@@ -170,16 +182,15 @@ impl Load {
 
 async fn drive(shared: Arc<Shared>, plan: Plan, mut stopped: watch::Receiver<bool>) {
     let mut requests = JoinSet::new();
-    let begin = tokio::time::Instant::from_std(shared.begun);
     let step = Duration::from_secs(1) / plan.rate.max(1);
+    let mut pace = pace(shared.begun, step);
     let fresh_every = plan.rate.checked_div(plan.fresh).map(u64::from);
     let ping_every = plan.rate.checked_div(plan.pings).map(u64::from);
-    for number in 0u64.. {
-        let due = step.saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
-        tokio::select! {
-            () = tokio::time::sleep_until(begin + due) => {}
+    loop {
+        let (number, due) = tokio::select! {
+            Some(next) = pace.recv() => next,
             _ = stopped.changed() => break,
-        }
+        };
         while requests.try_join_next().is_some() {}
         let long_lived = &shared.clients[number as usize % shared.clients.len()];
         if ping_every.is_some_and(|every| number.is_multiple_of(every)) {
@@ -198,6 +209,22 @@ async fn drive(shared: Arc<Shared>, plan: Plan, mut stopped: watch::Receiver<boo
     requests.join_all().await;
 }
 
+/// Each request's number and when it is due, at that moment. From a thread: the runtime's own clock
+/// ticks in milliseconds.
+fn pace(begun: Instant, step: Duration) -> mpsc::UnboundedReceiver<(u64, Duration)> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for number in 0u64.. {
+            let due = step.saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
+            std::thread::sleep(due.saturating_sub(begun.elapsed()));
+            if sender.send((number, due)).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
 /// Two requests over a connection that is made for them.
 async fn twice(shared: Arc<Shared>, client: Client, number: u64, due: Duration, plan: Plan) {
     request(Arc::clone(&shared), client.clone(), number, due, plan).await;
@@ -207,6 +234,7 @@ async fn twice(shared: Arc<Shared>, client: Client, number: u64, due: Duration, 
 }
 
 async fn request(shared: Arc<Shared>, client: Client, number: u64, due: Duration, plan: Plan) {
+    let late = shared.begun.elapsed().saturating_sub(due);
     // Spread evenly and the same in every run.
     let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     let known = shared
@@ -232,7 +260,7 @@ async fn request(shared: Arc<Shared>, client: Client, number: u64, due: Duration
         }
     };
     let latency = shared.begun.elapsed().saturating_sub(due);
-    lock(&shared.samples).push(Sample { intended: due, latency, outcome });
+    lock(&shared.samples).push(Sample { intended: due, late, latency, outcome });
 }
 
 async fn get(client: &Client, expected: &[u8]) -> Result<(), String> {
@@ -305,7 +333,12 @@ const READERS: usize = 16;
 /// Reads back every acknowledged write and returns the numbers of those that are not there byte for
 /// byte, with the reason.
 pub async fn read_back(client: &Client, oracle: &Oracle) -> Vec<(u64, String)> {
-    let mut left: VecDeque<u64> = oracle.all().into();
+    read_back_these(client, oracle, oracle.all()).await
+}
+
+/// The same for these of them alone.
+pub async fn read_back_these(client: &Client, oracle: &Oracle, numbers: Vec<u64>) -> Vec<(u64, String)> {
+    let mut left: VecDeque<u64> = numbers.into();
     let mut reads = JoinSet::new();
     let mut lost = Vec::new();
     loop {

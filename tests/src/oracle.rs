@@ -1,6 +1,7 @@
 //! What was acknowledged, and nothing else: a bit for each content of a [`Contents`] row. Names and
 //! bytes follow from the number, so an hour of writes costs a few kilobytes to remember.
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,7 +24,18 @@ struct Acknowledged {
 impl Oracle {
     /// Nothing was acknowledged yet.
     pub fn new(seed: u64) -> Oracle {
-        Oracle { contents: Contents::new(seed), next: AtomicU64::new(0), acknowledged: Mutex::default() }
+        Oracle::of(Contents::new(seed))
+    }
+
+    /// The same, of these contents.
+    pub fn of(contents: Contents) -> Oracle {
+        Oracle { contents, next: AtomicU64::new(0), acknowledged: Mutex::default() }
+    }
+
+    /// The first so many contents of the row are stored already.
+    pub fn stored(&self, count: u64) {
+        self.next.fetch_max(count, Ordering::Relaxed);
+        (0..count).for_each(|number| self.acknowledge(number));
     }
 
     /// A content that was not written before, with its number.
@@ -76,9 +88,15 @@ impl Oracle {
 
     /// All of them, in order.
     pub fn all(&self) -> Vec<u64> {
+        self.among(0..u64::MAX)
+    }
+
+    /// Those of them that have such a number, in order.
+    pub fn among(&self, numbers: Range<u64>) -> Vec<u64> {
         let all = self.lock();
-        let numbers = (0..all.bits.len() as u64 * 64)
-            .filter(|number| all.bits[*number as usize / 64] >> (number % 64) & 1 == 1);
+        let end = numbers.end.min(all.bits.len() as u64 * 64);
+        let numbers =
+            (numbers.start..end).filter(|number| all.bits[*number as usize / 64] >> (number % 64) & 1 == 1);
         numbers.collect()
     }
 

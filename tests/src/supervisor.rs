@@ -52,10 +52,7 @@ impl Supervisor {
     /// # Errors
     /// Where it has ended.
     pub fn resident(&self) -> io::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kilobytes.map(|kilobytes| kilobytes * 1024).ok_or_else(|| io::Error::other("no VmRSS: it has ended"))
+        crate::process::resident(self.pid())
     }
 
     /// SIGKILL, and waits for the end.

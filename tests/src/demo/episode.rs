@@ -10,7 +10,7 @@ use bumpless_control::status::Phase;
 use bumpless_worker::client::Counters;
 use bumpless_worker::stamp::Stamp;
 
-use super::display::Display;
+use crate::display::Display;
 use crate::load::Load;
 use crate::world::{Result, World};
 
@@ -231,7 +231,7 @@ impl Story<'_> {
 
     fn finish_last(&mut self) {
         let Some((phase, _)) = self.steps.last() else { return };
-        let amount = self.details.get(phase.as_str()).map(|amount| super::display::bytes(*amount));
+        let amount = self.details.get(phase.as_str()).map(|amount| crate::display::bytes(*amount));
         let text =
             [amount.as_deref(), Some(explained(phase))].into_iter().flatten().collect::<Vec<_>>().join(", ");
         self.display.done(text.trim_end_matches(", "));

@@ -13,7 +13,6 @@
 
 pub mod arguments;
 pub mod data;
-pub mod display;
 pub mod episode;
 pub mod report;
 
@@ -31,6 +30,7 @@ use tokio::task::JoinSet;
 
 use crate::binaries::Binaries;
 use crate::configuration::{Settings, in_short};
+use crate::display::{Display, bytes, thousands};
 use crate::latency::{self, due, milliseconds};
 use crate::load::{Load, Plan, Seen, read_back};
 use crate::oracle::Oracle;
@@ -38,7 +38,6 @@ use crate::picture::{Mark, Mood, Phase, Picture, Reign, svg, terminal};
 use crate::world::{Result, World, faulty, release};
 use arguments::Arguments;
 use data::DataFile;
-use display::{Display, bytes, thousands};
 use episode::Episode;
 use report::{Report, RollbackReport, UpgradeReport};
 

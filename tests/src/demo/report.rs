@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::display::{bytes, thousands};
+use crate::display::{bytes, thousands};
 
 /// The object that `cargo demo --json` prints. Scripts read it: fields are added, never renamed.
 #[derive(Clone, Debug, PartialEq, Serialize)]

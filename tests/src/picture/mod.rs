@@ -157,7 +157,7 @@ fn invented() -> Picture {
                 1.0
             };
             let latency = Duration::from_secs_f64(base * factor / 1e3);
-            Sample { intended, latency, outcome: Outcome::Answered }
+            Sample { intended, late: Duration::ZERO, latency, outcome: Outcome::Answered }
         })
         .collect();
     let reign = |release: &str, from, to| Reign { release: release.to_owned(), from: ms(from), to: ms(to) };

@@ -1,4 +1,4 @@
-//! What a person sees while the demo runs: one line per step on the error stream; on a terminal the
+//! What a person sees while a demo or a benchmark runs: one line per step on the error stream; on a terminal the
 //! line of the current step is rewritten in place, otherwise it is printed once when the step is done.
 
 use std::io::{IsTerminal, Write};
