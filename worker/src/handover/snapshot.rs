@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   holder:     snapshot ─▶ batches of entries ─▶ stream
-//!   candidate:  Opened ─▶ is there room? ─▶ entries: records copied, chunk files linked and hashed
+//!   candidate:  Opened ─▶ is there room? ─▶ entries: records copied, chunk files linked
 //!               End ─▶ counted, synced ─▶ the logbook is followed from the snapshot's sequence on
 //! ```
 //!
@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use super::link::LinkError;
 use super::wires::Talk;
 use crate::faults::Faults;
-use crate::state::{Check, Opened, Position, StoreError, StoreOptions, Totals, Writer};
+use crate::state::{Opened, Position, StoreError, StoreOptions, Totals, Writer};
 
 /// A batch is sent when it has so many bytes of records, or so many entries.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -207,7 +207,7 @@ pub fn take_in(
         match part {
             Some(Part::Entries(entries)) => {
                 for entry in &entries {
-                    ingest.push(entry, announced.generation, Check::Content)?;
+                    ingest.push(entry, announced.generation)?;
                     let bytes = match entry {
                         Operation::Store { content, .. } => content.len() as u64,
                         Operation::Link { length, .. } => u64::from(*length),

@@ -230,8 +230,11 @@ impl Chunks {
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::CrossesDevices | io::ErrorKind::TooManyLinks) =>
             {
-                read_whole(&source, u64::from(length)).and_then(|bytes| {
-                    self.write_aside(&aside, &bytes).map_err(|error| self.explain(error, u64::from(length)))
+                read_whole(&source, u64::from(length)).and_then(|bytes| match name_of(&bytes) {
+                    found if found == name => self
+                        .write_aside(&aside, &bytes)
+                        .map_err(|error| self.explain(error, u64::from(length))),
+                    found => Err(ChunkError::Content { path: source.clone(), found }),
                 })
             }
             Err(error) => Err(self.explain(FileError::at("link", &source)(error), 0)),

@@ -11,7 +11,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use fjall::{UserKey, UserValue};
@@ -73,7 +73,7 @@ impl Runs {
             sources.push(Source::File(BufReader::with_capacity(BUFFER, file), path.clone()));
         }
         sources.push(Source::Memory(self.sorted().into_iter()));
-        let mut merged = Merged { heads: BinaryHeap::new(), sources, last: None };
+        let mut merged = Merged { heads: BinaryHeap::new(), sources, bytes: Vec::new(), last: None };
         for source in 0..merged.sources.len() {
             merged.refill(source)?;
         }
@@ -107,16 +107,16 @@ enum Source {
 }
 
 impl Source {
-    fn next(&mut self) -> Result<Option<Row>, FileError> {
+    /// The next row; `bytes` is room to read it in.
+    fn next(&mut self, bytes: &mut Vec<u8>) -> Result<Option<Row>, FileError> {
         match self {
             Source::Memory(rows) => Ok(rows.next()),
-            Source::File(file, path) => read(file).map_err(FileError::at("read", path.as_path())),
+            Source::File(file, path) => read(file, bytes).map_err(FileError::at("read", path.as_path())),
         }
     }
 }
 
-fn read(file: &mut BufReader<File>) -> io::Result<Option<Row>> {
-    use std::io::BufRead;
+fn read(file: &mut BufReader<File>, bytes: &mut Vec<u8>) -> io::Result<Option<Row>> {
     if file.fill_buf()?.is_empty() {
         return Ok(None);
     }
@@ -124,8 +124,8 @@ fn read(file: &mut BufReader<File>) -> io::Result<Option<Row>> {
     file.read_exact(&mut lengths)?;
     let [a, b, c, d, e, f, g, h] = lengths;
     let [key, value] = [[a, b, c, d], [e, f, g, h]].map(|length| u32::from_le_bytes(length) as usize);
-    let mut bytes = vec![0; key + value];
-    file.read_exact(&mut bytes)?;
+    bytes.resize(key + value, 0);
+    file.read_exact(bytes)?;
     Ok(Some((bytes[..key].into(), bytes[key..].into())))
 }
 
@@ -160,6 +160,7 @@ impl Ord for Head {
 pub(super) struct Merged {
     heads: BinaryHeap<Reverse<Head>>,
     sources: Vec<Source>,
+    bytes: Vec<u8>,
     last: Option<UserKey>,
 }
 
@@ -177,7 +178,7 @@ impl Merged {
     }
 
     fn refill(&mut self, source: usize) -> Result<(), FileError> {
-        if let Some((key, value)) = self.sources[source].next()? {
+        if let Some((key, value)) = self.sources[source].next(&mut self.bytes)? {
             self.heads.push(Reverse(Head { key, value, source }));
         }
         Ok(())

@@ -47,7 +47,7 @@ fn candidate(state: &StateDir, generation: u64, layout: Layout, snapshot: &Snaps
     let mut writer = Writer::create(state, generation, layout, OPTIONS).unwrap();
     let mut ingest = writer.ingest().unwrap();
     for entry in snapshot.entries() {
-        ingest.push(&entry.unwrap(), from, Check::Content).unwrap();
+        ingest.push(&entry.unwrap(), from).unwrap();
     }
     assert_eq!(ingest.finish(snapshot.position()).unwrap(), snapshot.totals());
     Sequencer::start(writer, Start::Following).unwrap().0

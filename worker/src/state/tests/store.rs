@@ -52,7 +52,7 @@ fn entries_in_any_order_and_more_than_once_fill_a_generation_in_several_runs() {
         (0..6000).map(|number| store_operation(&content(number, 4096))).collect();
     let mut writer = Writer::create(&state, 1, Layout::ByName, OPTIONS).unwrap();
     let mut ingest = writer.ingest().unwrap();
-    entries.iter().for_each(|entry| ingest.push(entry, 9, Check::Content).unwrap());
+    entries.iter().for_each(|entry| ingest.push(entry, 9).unwrap());
     let totals = ingest.finish(Position { term: 3, sequence: 70 }).unwrap();
     let sorted = writer.snapshot().hash().unwrap();
 
@@ -60,7 +60,7 @@ fn entries_in_any_order_and_more_than_once_fill_a_generation_in_several_runs() {
     entries.shuffle(&mut StdRng::seed_from_u64(7));
     let mut writer = Writer::create(&state, 2, Layout::ByKind, OPTIONS).unwrap();
     let mut ingest = writer.ingest().unwrap();
-    entries.iter().for_each(|entry| ingest.push(entry, 9, Check::Content).unwrap());
+    entries.iter().for_each(|entry| ingest.push(entry, 9).unwrap());
     assert_eq!(ingest.received(), 9000);
     assert_eq!(ingest.finish(Position { term: 3, sequence: 70 }).unwrap(), totals);
     assert_eq!(totals.entries(), 6000);
@@ -80,16 +80,34 @@ fn an_entry_that_is_not_what_it_says_ends_the_filling() {
     let (_directory, state) = state();
     let mut writer = Writer::create(&state, 1, Layout::ByName, OPTIONS).unwrap();
     let mut ingest = writer.ingest().unwrap();
-    let (one, two) = (content(1, 10), content(2, 10));
+    let one = content(1, 10);
     for entry in [
-        Operation::Store { name: one.name(), content: two.bytes().to_vec() },
         Operation::Store { name: one.name(), content: vec![0; 5000] },
         Operation::Link { name: one.name(), length: 10 },
         Operation::Link { name: one.name(), length: 5000 },
         Operation::Mark { id: 1 },
     ] {
-        assert!(ingest.push(&entry, 1, Check::Content).is_err(), "{entry:?}");
+        assert!(ingest.push(&entry, 1).is_err(), "{entry:?}");
     }
+}
+
+#[test]
+fn content_that_is_not_what_its_name_says_is_found_by_the_state_hashes() {
+    let (_directory, state) = state();
+    let (one, two) = (content(1, 10), content(2, 10));
+    let hash_of = |generation, bytes: &[u8]| {
+        let mut writer = Writer::create(&state, generation, Layout::ByName, OPTIONS).unwrap();
+        let mut ingest = writer.ingest().unwrap();
+        ingest.push(&Operation::Store { name: one.name(), content: bytes.to_vec() }, 9).unwrap();
+        ingest.finish(Position { term: 1, sequence: 1 }).unwrap();
+        let hash = writer.snapshot().hash().unwrap();
+        (hash, writer.store().get(one.name()).ok().flatten())
+    };
+    let right = hash_of(1, one.bytes());
+    assert_eq!(right.1.as_deref(), Some(one.bytes()));
+    let wrong = hash_of(2, two.bytes());
+    assert_ne!(wrong.0, right.0);
+    assert_eq!(wrong.1, None, "it is never served");
 }
 
 #[test]
