@@ -65,3 +65,15 @@ pub fn schedule_idle() -> io::Result<()> {
     let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_IDLE, &parameters) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Tells the C library's allocator, where it can be told, to ask the system for every buffer of this
+/// size and above, and to give it back when it is freed.
+pub fn always_map_above(bytes: libc::c_int) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number of the allocator's, under its own lock.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, bytes);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = bytes;
+}

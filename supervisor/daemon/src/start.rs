@@ -87,6 +87,8 @@ fn parse(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Command {
 
 /// The whole program. Exit codes: 0 stopped in good order, 1 cannot run, 2 wrong usage or configuration.
 pub fn run() -> ExitCode {
+    // Unpacking and hashing a release takes some megabytes, once in weeks.
+    bumpless_os::memory::keep_nothing_large();
     match parse(std::env::args_os().skip(1)) {
         Command::Print(text) => {
             print!("{text}");
