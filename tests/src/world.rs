@@ -117,9 +117,9 @@ impl World {
     /// It does not serve in the end.
     pub async fn first_install(&mut self) -> Result<Status> {
         if !self.settings.automatic {
-            let control = self.control();
-            control.until("an answer", START, |_| true).await?;
-            let outcome = control.ask(&Request::Upgrade { version: None, wait: true }, |_, _| ()).await?;
+            self.until("an answer", |_| true).await?;
+            let outcome =
+                self.control().ask(&Request::Upgrade { version: None, wait: true }, |_, _| ()).await?;
             if !matches!(outcome, Outcome::Done { .. }) {
                 return Err(format!("the first release was not installed: {outcome:?}").into());
             }
@@ -293,9 +293,14 @@ impl World {
     /// # Errors
     /// None does within [`START`].
     pub async fn serving(&mut self) -> Result<Status> {
-        let steady = |status: &Status| {
+        self.until("a worker that serves", |status| {
             status.serving.is_some() && status.upgrade.is_none() && status.draining.is_none()
-        };
+        })
+        .await
+    }
+
+    /// Waits for a status, for as long as the supervisor lives.
+    async fn until(&mut self, what: &str, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
         let control = self.control();
         let ended = async {
             match &mut self.supervisor {
@@ -306,10 +311,10 @@ impl World {
         };
         tokio::select! {
             biased;
-            status = control.until("a worker that serves", START, steady) => Ok(status?),
+            status = control.until(what, START, wanted) => Ok(status?),
             Some(status) = ended => {
                 let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-                Err(format!("the supervisor ended ({status}) instead of serving. Its log:\n{log}").into())
+                Err(format!("the supervisor ended ({status}) before there was {what}. Its log:\n{log}").into())
             }
         }
     }

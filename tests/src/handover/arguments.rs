@@ -31,6 +31,10 @@ pub struct Arguments {
     #[arg(long)]
     pub storage: bool,
 
+    /// Without the figures of the storage alone
+    #[arg(long, conflicts_with = "storage")]
+    pub no_storage: bool,
+
     /// Instead of all that: so many upgrades in a row under load, and what is left of them afterwards
     #[arg(long, value_name = "UPGRADES", conflicts_with_all = ["rounds", "storage"])]
     pub row: Option<u32>,

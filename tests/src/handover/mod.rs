@@ -94,9 +94,12 @@ pub async fn run(arguments: &Arguments) -> Result<Report> {
         let row = row::run(upgrades, arguments.rate, &mut display).await?;
         return Ok(Report { row: Some(row), ..Report::default() });
     }
-    let (throughput, links) = storage(&mut display).await?;
+    let (throughput, links) = match arguments.no_storage {
+        true => (None, Vec::new()),
+        false => storage(&mut display).await.map(|(throughput, links)| (Some(throughput), links))?,
+    };
     let mut report = Report {
-        throughput: Some(throughput),
+        throughput,
         links,
         records: arguments.records,
         chunks_mb: arguments.chunks,

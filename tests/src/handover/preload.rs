@@ -6,7 +6,7 @@ use std::path::Path;
 use bumpless_shared::control::Durability;
 use bumpless_shared::operation::Operation;
 use bumpless_worker::client::Client;
-use bumpless_worker::state::{Check, Content, Layout, Position, StateDir, StoreOptions, Writer};
+use bumpless_worker::state::{Content, Layout, Position, StateDir, StoreOptions, Writer};
 use tokio::task::JoinSet;
 
 use crate::content::Contents;
@@ -36,7 +36,7 @@ pub fn records(state_dir: &Path, contents: Contents, count: u64, display: &mut D
     for number in 0..count {
         let content = Content::new(contents.get(number))?;
         let entry = Operation::Store { name: content.name(), content: content.into_bytes() };
-        ingest.push(&entry, generation, Check::Length)?;
+        ingest.push(&entry, generation)?;
         if number.is_multiple_of(10_000) {
             display.update(&format!("{number} of {count} records"));
         }

@@ -266,7 +266,7 @@ impl Report {
         }
         for links in &self.links {
             lines.push(format!(
-                "  {:>7} chunk files linked and hashed    {:.2} s",
+                "  {:>7} chunk files linked               {:.2} s",
                 thousands(links.files),
                 links.seconds
             ));
