@@ -61,7 +61,7 @@ pub struct Places {
     /// Its sockets.
     pub run_dir: PathBuf,
     /// Where the node listens.
-    pub listen: SocketAddr,
+    pub listen: Vec<SocketAddr>,
     /// Where the feed is.
     pub feed: String,
     /// The feed's first root.
@@ -79,7 +79,8 @@ impl Settings {
         };
         line("state_dir", path(&places.state_dir));
         line("run_dir", path(&places.run_dir));
-        line("listen", format!("[{}]", quoted(&places.listen.to_string())));
+        let listen: Vec<String> = places.listen.iter().map(|address| quoted(&address.to_string())).collect();
+        line("listen", format!("[{}]", listen.join(", ")));
         line("\n[feed]\nurls", format!("[{}]", quoted(&places.feed)));
         line("root", path(&places.root));
         line("channel", quoted("stable"));

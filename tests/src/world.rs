@@ -12,7 +12,7 @@
 //! Dropping a world ends every process of it and removes the folder.
 
 use std::error::Error;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -78,7 +78,7 @@ impl World {
         let places = Places {
             state_dir: at("state"),
             run_dir: at("run"),
-            listen: free_address()?,
+            listen: vec![free_address(Ipv4Addr::LOCALHOST.into())?],
             feed: format!("http://{}", tap.address()),
             root: publisher.first_root(),
             fetch: binaries.fetch.clone(),
@@ -334,7 +334,7 @@ impl World {
     /// It is not there.
     pub fn target_with(&self, certificate: &Path) -> Result<Target> {
         let certificate = std::fs::read(certificate)?;
-        Ok(Target { addresses: vec![self.places.listen], pin: bumpless_worker::net::pin(&certificate) })
+        Ok(Target { addresses: self.places.listen.clone(), pin: bumpless_worker::net::pin(&certificate) })
     }
 
     /// The node's certificate.
@@ -405,11 +405,14 @@ pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// A port that nobody has, below those that the kernel gives to clients: such a client could take it
-/// while the node is between two starts.
-fn free_address() -> Result<SocketAddr> {
+/// A port of this loopback address that nobody has, below those that the kernel gives to clients: such a
+/// client could take it while the node is between two starts.
+///
+/// # Errors
+/// There is none.
+pub fn free_address(ip: IpAddr) -> Result<SocketAddr> {
     for _ in 0..200 {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, rand::rng().random_range(20_000..32_000)));
+        let address = SocketAddr::from((ip, rand::rng().random_range(20_000..32_000)));
         if UdpSocket::bind(address).is_ok() {
             return Ok(address);
         }

@@ -150,7 +150,7 @@ async fn a_wrong_configuration_is_named_and_the_worker_serves_on() -> Result<()>
 async fn a_port_in_use_is_named() -> Result<()> {
     let mut world = World::prepare(Settings::default()).await?;
     world.publish(&release("1.0.0", Layout::ByName)?)?;
-    let address = world.places().listen;
+    let address = world.places().listen[0];
     let taken = UdpSocket::bind(address)?;
     world.start_supervisor()?;
     let said = match world.first_install().await {

@@ -1,14 +1,22 @@
 //! The life of a node without faults: first start, files in and out, stop, start.
 
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bumpless_control::reply::Outcome;
 use bumpless_control::request::Request;
+use bumpless_control::status::Phase;
 use bumpless_tests::configuration::Settings;
+use bumpless_tests::left_out::left_out;
 use bumpless_tests::leftovers;
-use bumpless_tests::world::{Result, World, release};
+use bumpless_tests::load::{Load, Plan, read_back};
+use bumpless_tests::oracle::Oracle;
+use bumpless_tests::world::{Result, World, faulty, free_address, release};
+use bumpless_worker::client::Target;
+use bumpless_worker::faults::{AfterCut, Faults};
 use bumpless_worker::state::Layout;
 use rand::RngCore;
 
@@ -119,6 +127,69 @@ async fn neither_processes_nor_generations_nor_logbooks_grow_with_upgrades() -> 
         assert!(begun.elapsed() < SETTLED, "{processes} processes, {state:?}, logs {logs:?}, {releases:?}");
     }
     assert_eq!(world.client().await?.get(name).await?.map(|content| content.len()), Some(10_000));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_is_unnoticed_over_both_families_and_a_killed_one_costs_no_older_connection() -> Result<()>
+{
+    let Ok(six) = free_address(Ipv6Addr::LOCALHOST.into()) else {
+        left_out("both families", "this machine has no IPv6 loopback");
+        return Ok(());
+    };
+    let mut world = World::prepare(Settings::default()).await?;
+    world.places().listen.push(six);
+    world.configure()?;
+    world.publish(&release("1.0.0", Layout::ByName)?)?;
+    world.start_supervisor()?;
+    world.first_install().await?;
+    let Target { addresses, pin } = world.target()?;
+    assert_eq!(addresses.len(), 2);
+    let plan = Plan {
+        rate: 80,
+        connections: 6,
+        fresh: 4,
+        puts_permille: 400,
+        pings: 0,
+        deadline: Duration::from_secs(15),
+    };
+    let mut loads = Vec::new();
+    for address in addresses {
+        let target = Target { addresses: vec![address], pin };
+        let oracle = Arc::new(Oracle::new(rand::random()));
+        loads.push(Load::start(target, plan, oracle).await?);
+    }
+    world.publish(&release("1.1.0", Layout::ByKind)?)?;
+    upgrade(&mut world, "1.1.0").await?;
+    let good = loads.iter().map(Load::now).collect::<Vec<_>>();
+
+    let dies = Faults { after_cut: Some(AfterCut::Die(700)), ..Faults::default() };
+    let bad = world.publish(&faulty("1.2.0", dies)?)?;
+    let request = Request::Upgrade { version: Some(bad.version), wait: true };
+    let mut cut = None;
+    let control = world.control();
+    let outcome = control.ask(&request, |at, step| {
+        if step.phase == Phase::Cutting {
+            cut.get_or_insert(at);
+        }
+    });
+    let outcome = outcome.await?;
+    assert!(matches!(outcome, Outcome::RolledBack { .. }), "{outcome:?}");
+    let cut = cut.ok_or("there was no cut")?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let client = world.client().await?;
+    for (load, good) in loads.into_iter().zip(good) {
+        let (oracle, cut) = (Arc::clone(load.oracle()), load.when(cut));
+        let seen = load.stop().await;
+        assert_eq!(seen.failed(), 0, "{:#?}", seen.failures);
+        let unexpected: Vec<_> =
+            seen.drops.iter().filter(|drop| drop.dropped < good || drop.made < cut).collect();
+        assert!(unexpected.is_empty(), "{unexpected:#?}");
+        assert!(oracle.count() > 50);
+        let lost = read_back(&client, &oracle).await;
+        assert!(lost.is_empty(), "{lost:?}");
+    }
     Ok(())
 }
 

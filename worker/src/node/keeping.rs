@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bumpless_os::background;
 use bumpless_shared::control::{Generation, Report, Term, Trouble};
 
 use super::Worker;
@@ -55,7 +56,8 @@ impl Worker {
             if let Err(error) = sequencer.persist().await {
                 return reports.send(not_removed(error.to_string()));
             }
-            let removing = tokio::task::spawn_blocking(move || {
+            // Gigabytes of tables and thousands of names: it can wait for whoever is served.
+            let removing = background::spawn("remove", move || {
                 for term in &logs {
                     directory.remove_log(*term).map_err(|error| error.to_string())?;
                 }
@@ -64,6 +66,10 @@ impl Worker {
                 }
                 Ok::<_, String>(Report::Removed { logs, generations })
             });
+            let removing = match removing {
+                Ok(removing) => removing,
+                Err(error) => return reports.send(not_removed(format!("no thread for it: {error}"))),
+            };
             reports.send(match removing.await {
                 Ok(Ok(removed)) => removed,
                 Ok(Err(reason)) => not_removed(reason),
