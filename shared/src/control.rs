@@ -34,8 +34,19 @@
 //!       │ ── Remove ────────────▶ │ (after it has persisted)    │
 //! ```
 //!
-//! A graceful way back (the operator's `rollback` in probation) is the same cut the other way round:
-//! `Prepare{T+2, no logbook}` to A, `Cut(T+2)` to B.
+//! A graceful way back (the operator's `rollback` in probation) is the same cut the other way round,
+//! and a drain, so that no connection is dropped:
+//!
+//! ```text
+//!       │ ── Prepare(T+2) ──────▶ │ database durable            │
+//!       │ ◀────────────── Prepared│                             │
+//!       │ ── Cut(T+2, 0) ─────────────────────────────────────▶ │  never holds again
+//!       │                         │ ◀════════════════════ Yield │
+//!       │ ◀────────────────── Took│ ═ Took ═══════════════════▶ │ ── Resigned ──▶ supervisor
+//!       │ ── Drain ───────────────────────────────────────────▶ │  relays to A, GOAWAY, drains, exits
+//!       │ ── PeerGone ──────────▶ │ answers for B's tag         ✗
+//!       │ ── Persist, Remove ───▶ │
+//! ```
 //!
 //! Each order carries the incarnation of the supervisor that gave it; a worker ignores those of
 //! another one. Each message of authority carries its term; a worker ignores a lower one than it has
@@ -152,8 +163,8 @@ pub enum Command {
         /// The committed term.
         term: Term,
     },
-    /// To the retired worker: send connections away, wait for them, exit. Answered by
-    /// [`Report::Drained`]; then it exits.
+    /// To the retired worker, or to one that yielded for good: send connections away, wait for them, exit.
+    /// What they ask meanwhile the holder executes. Answered by [`Report::Drained`]; then it exits.
     Drain {
         /// GOAWAYs are spread over this many milliseconds.
         stagger_ms: u64,

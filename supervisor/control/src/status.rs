@@ -19,7 +19,7 @@ pub struct Status {
     pub serving: Option<Worker>,
     /// The other one of an upgrade: before the cut the new worker, in probation the old one.
     pub standby: Option<Worker>,
-    /// The old worker after a commit, until its connections are gone.
+    /// After a commit the old worker, after a way back the new one, until its connections are gone.
     pub draining: Option<Worker>,
     /// What is going on; `None` in steady state.
     pub upgrade: Option<Upgrade>,
@@ -117,6 +117,8 @@ words! {
         Draining = "draining",
         /// It failed before the cut: the new worker is being ended.
         BackingOut = "backing_out",
+        /// Nothing failed: authority goes back to the old worker by a cut, and connections with it.
+        GoingBack = "going_back",
         /// It failed after the cut: the old worker takes over again.
         RollingBack = "rolling_back",
         /// No living worker holds: the committed one is being started.

@@ -4,7 +4,7 @@ use bumpless_control::Unix;
 use bumpless_control::status::{Amount, Figures, Phase, Upgrade, Worker as Shown};
 use bumpless_shared::control::{Heartbeat, Term};
 
-use crate::upgrade::state::{Back, Cold, Commit, Old, Pair};
+use crate::upgrade::state::{Back, Cold, Commit, Old, Pair, Reverse};
 use crate::upgrade::{State, Worker};
 
 /// Which phase an upgrade is in; `None` when none is under way.
@@ -27,7 +27,8 @@ pub fn phase(state: &State) -> Option<Phase> {
             }
             Commit::Sealing | Commit::Draining => Phase::Committing,
         },
-        State::Reversing { .. } | State::RollingBack { .. } => Phase::RollingBack,
+        State::Reversing { .. } => Phase::GoingBack,
+        State::RollingBack { .. } => Phase::RollingBack,
         State::BackingOut { .. } => Phase::BackingOut,
     })
 }
@@ -46,6 +47,13 @@ pub fn text(state: &State) -> Option<String> {
             Commit::Sealing => "the new worker ends its logbook",
             Commit::Draining => "connections move from the old worker to the new one",
         },
+        State::Reversing { step, .. } => match step {
+            Reverse::Preparing => "the old worker gets ready to take over again",
+            Reverse::Cutting => "the new worker hands back to the old one",
+            Reverse::Draining(_) => {
+                "the old worker serves; connections move to it from the new one, which then ends"
+            }
+        },
         State::RollingBack { step, .. } => match step {
             Back::Killing => "the new worker was killed; its death is awaited",
             Back::Resuming => "the old worker reads the logbook to its end and resumes",
@@ -54,7 +62,7 @@ pub fn text(state: &State) -> Option<String> {
         State::Vacant | State::Cold { .. } | State::Steady(_) | State::Fetching { .. } => return None,
         State::Installing { .. } | State::Starting { .. } | State::Syncing { .. } => return None,
         State::Level { .. } | State::Cutting { .. } | State::Probation { .. } => return None,
-        State::Reversing { .. } | State::BackingOut { .. } | State::Clearing { .. } => return None,
+        State::BackingOut { .. } | State::Clearing { .. } => return None,
         State::Stopping { .. } | State::Stopped => return None,
     };
     Some(text.to_owned())
@@ -104,9 +112,14 @@ pub fn roles(state: &State) -> Roles<'_> {
                 | Commit::Sealing => Roles { serving, standby: old.warm(), draining: None },
             }
         }
-        State::Reversing { old, new, terms, .. } => {
-            Roles { serving: Some((new, Some(terms.take))), standby: Some(old), draining: None }
-        }
+        State::Reversing { old, new, terms, step, .. } => match step {
+            Reverse::Preparing | Reverse::Cutting => {
+                Roles { serving: Some((new, Some(terms.take))), standby: Some(old), draining: None }
+            }
+            Reverse::Draining(_) => {
+                Roles { serving: Some((old, Some(terms.resume))), standby: None, draining: Some(new) }
+            }
+        },
         State::RollingBack { old, terms, step: Back::Persisting(_), .. } => {
             Roles { serving: Some((old, Some(terms.resume))), ..Roles::default() }
         }

@@ -89,6 +89,7 @@ pub fn short(phase: &Phase) -> &str {
         Phase::Committing => "committing",
         Phase::Draining => "moving connections",
         Phase::BackingOut => "backing out",
+        Phase::GoingBack => "going back",
         Phase::RollingBack => "rolling back",
         Phase::Recovering => "recovering",
         Phase::Other(word) => word,

@@ -160,6 +160,9 @@ fn phase_part(phase: &Phase) -> String {
         Phase::BackingOut => {
             "it failed before the new worker served; that one is being ended, the old one serves."
         }
+        Phase::GoingBack => {
+            "the new worker hands back to the old one; connections move over and none is dropped."
+        }
         Phase::RollingBack => "it failed; the new worker is being ended and the old one takes over again.",
         Phase::Recovering => "no worker was left; the release that served last is being started.",
         Phase::Other(word) => return safe(word),

@@ -314,6 +314,7 @@ fn every_phase_and_every_ending_has_words() {
         Phase::Committing,
         Phase::Draining,
         Phase::BackingOut,
+        Phase::GoingBack,
         Phase::RollingBack,
         Phase::Recovering,
         Phase::Other("dreaming".into()),

@@ -269,6 +269,7 @@ fn explained(phase: &Phase) -> &'static str {
         Phase::Committing => "durable",
         Phase::Draining => "connections move to the new worker",
         Phase::BackingOut => "the new worker is ended; the old one never noticed",
+        Phase::GoingBack => "the new worker hands back to the old one, and connections move",
         Phase::RollingBack => "the old worker reads the logbook to its end and takes over again",
         Phase::Recovering => "the committed worker is started",
         Phase::Other(_) => "",

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bumpless_control::request::Request;
-use bumpless_control::status::Phase;
+use bumpless_control::status::{Phase, Status};
 use bumpless_os::process::Process;
 use bumpless_tests::configuration::Settings;
 use bumpless_tests::leftovers;
@@ -102,6 +102,30 @@ async fn in_probation_of_a_release_that_then_dies() -> Result<()> {
 async fn while_it_rolls_back() -> Result<()> {
     let dies = faulty("1.1.0", Faults { after_cut: Some(AfterCut::Die(700)), ..Faults::default() })?;
     carries_on(Phase::RollingBack, &dies, Flow::Open, Clients::WereServed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_it_goes_back_at_an_operators_word() -> Result<()> {
+    let mut node = UnderLoad::start(Settings { probation: Duration::from_secs(10), ..settings() }).await?;
+    let release = node.world.publish(&sound()?)?;
+    let control = node.world.control();
+    let request = Request::Upgrade { version: Some(release.version), wait: false };
+    control.ask(&request, |_, _| ()).await?;
+    let in_phase = |phase: Phase| {
+        move |status: &Status| status.upgrade.as_ref().is_some_and(|upgrade| upgrade.phase == phase)
+    };
+    control.until("probation", UPGRADE, in_phase(Phase::Probation)).await?;
+    node.more_writes(20).await?;
+    control.ask(&Request::Rollback { wait: false }, |_, _| ()).await?;
+    control.until("the drain", UPGRADE, |status| status.draining.is_some()).await?;
+    node.world.kill_supervisor()?;
+    node.more_writes(30).await?;
+    node.world.start_supervisor()?;
+    assert_eq!(node.world.serving().await?.serving.ok_or("nobody serves")?.release.as_str(), "1.0.0");
+    node.more_writes(10).await?;
+    node.upgrade_well("1.9.0").await?;
+    node.finish(Clients::NoticedNothing).await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

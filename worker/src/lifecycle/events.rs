@@ -287,6 +287,11 @@ impl Life {
                 }
                 (self, actions)
             }
+            // Told to drain by a supervisor that had it from the taker: its connections still have to be
+            // answered.
+            State::Draining { term: taken, peer } if peer.instance == from && *taken == term => {
+                (self, vec![Action::Relay])
+            }
             State::Born
             | State::Opening { .. }
             | State::Ready { .. }

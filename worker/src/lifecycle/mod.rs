@@ -5,7 +5,8 @@
 //!                                             │ Yield of the prepared term      │
 //!                                             ▼                                 │
 //!   Ended ◀── Draining ◀─Drain── Frozen ◀─── Holding ◀──────────────────────────┘
-//!                        (retired) │  ▲ Cut     ▲
+//!                      (retired or │  ▲ Cut     ▲
+//!                        for good) │  │         │
 //!                                  └──┼─────────┘ Resume, once the peer's death is certain;
 //!                                     │           or a Yield of a term that it prepared for
 //! ```

@@ -338,6 +338,17 @@ fn the_way_back_is_the_same_cut_with_the_roles_swapped() {
     assert_eq!(actions, [Action::StopProbing, Action::Drain { stagger_ms: 1, deadline_ms: 1 }]);
 }
 
+#[test]
+fn one_that_is_sent_away_before_it_heard_from_the_taker_relays_as_soon_as_it_does() {
+    let drain = || O(Command::Drain { stagger_ms: 1, deadline_ms: 1 });
+    let took = |from, term| E(Event::TookCame { from, term, gap_us: 1 });
+    let (life, _) = after(frozen_with(0), [drain()]);
+    assert_eq!(after(life.clone(), [took(2, 5)]).1, []);
+    assert_eq!(after(life, [took(2, 6)]).1, [Action::Relay]);
+    let (life, _) = after(frozen(), [O(Command::Retire { term: 6 }), drain()]);
+    assert_eq!(after(life, [took(2, 6)]).1, [Action::Relay]);
+}
+
 /// xorshift: the same seed gives the same world.
 struct Chance(u64);
 

@@ -27,7 +27,7 @@ pub enum State {
     Frozen(Frozen),
     /// Its old connections are sent away; then it ends.
     Draining {
-        /// The committed term.
+        /// The holder's: the committed one, or that of the way back.
         term: Term,
         /// Who holds.
         peer: Peer,

@@ -131,31 +131,101 @@ async fn a_new_worker_that_is_killed_costs_its_own_connections_and_no_write() {
     nothing_lost(&supervisor, all, load).await;
 }
 
+/// Loads on connections that were made since the cut.
+async fn young_loads<const N: usize>(supervisor: &Supervisor) -> [Load; N] {
+    let mut loads = Vec::new();
+    for number in 0..N as u64 {
+        loads.push(Load::start(supervisor.client().await, 2_000_000 + number * 100_000));
+    }
+    for load in &mut loads {
+        load.went_on(5).await;
+    }
+    loads.try_into().unwrap_or_else(|_| unreachable!("as many as were made"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_way_back_is_a_cut_and_loses_and_drops_nothing() {
     let (mut supervisor, mut old, mut new, mut load, stored) = on_probation(&new_release()).await;
-    let mut young = Load::start(supervisor.client().await, 2_000_000);
-    young.went_on(20).await;
+    let mut young = young_loads::<6>(&supervisor).await;
     load.went_on(5).await;
     supervisor.cut(&mut new, &mut old, 3, 0).await;
     load.went_on(5).await;
-    young.went_on(5).await;
+    // Made since the cut, answered by the old worker over the new one, which never holds again.
+    for young in &mut young {
+        young.went_on(5).await;
+        assert_eq!(young.client.ping().await.unwrap().term, 3);
+    }
     assert_eq!(supervisor.client().await.ping().await.unwrap().release, "1.0.0");
     supervisor.order(&new, Command::Resume { term: 4 }).await;
     new.wait("Refused", |report| matches!(report, Report::Refused { .. }).then_some(())).await;
-    supervisor.order(&new, Command::Drain { stagger_ms: 10, deadline_ms: 10_000 }).await;
+    supervisor.order(&new, Command::Drain { stagger_ms: 300, deadline_ms: 10_000 }).await;
+    for young in &mut young {
+        young.went_on(5).await;
+    }
     new.wait("Drained", |report| matches!(report, Report::Drained { cut_off: 0, .. }).then_some(())).await;
-    new.ended().await;
+    assert!(new.ended().await.success());
     supervisor.order(&old, Command::PeerGone { tag: 2 }).await;
-    young.went_on(5).await;
-    assert_eq!((load.client.counters().dropped, young.client.counters().dropped), (0, 0));
     let mut all = stored;
-    all.extend(young.stop().await);
+    for mut young in young {
+        young.went_on(5).await;
+        let counters = young.client.counters();
+        assert!(counters.dropped == 0 && counters.failed == 0 && counters.moved >= 1, "{counters:?}");
+        all.extend(young.stop().await);
+    }
+    assert_eq!(load.client.counters().dropped, 0);
+    assert!(!new.said(|report| matches!(report, Report::Suspect { .. } | Report::Trouble { .. })));
+    supervisor.order(&old, Command::Persist).await;
+    old.wait("Persisted", |report| matches!(report, Report::Persisted { .. }).then_some(())).await;
+    supervisor.order(&old, Command::Remove { logs: vec![1, 2], generations: vec![2] }).await;
+    old.wait("Removed", |report| matches!(report, Report::Removed { .. }).then_some(())).await;
 
     // The next upgrade works.
     let mut next = supervisor.pair(&mut old, &new_release(), 3, 2, 3).await;
     supervisor.level(&mut old, &mut next).await;
+    supervisor.cut(&mut old, &mut next, 4, 5).await;
+    load.went_on(5).await;
     nothing_lost(&supervisor, all, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_the_way_back_the_death_of_the_one_that_drains_costs_its_connections_and_no_write() {
+    let (supervisor, mut old, mut new, mut load, stored) = on_probation(&new_release()).await;
+    let [mut young] = young_loads(&supervisor).await;
+    supervisor.cut(&mut new, &mut old, 3, 0).await;
+    // Nobody is told to go before it dies.
+    supervisor.order(&new, Command::Drain { stagger_ms: 600_000, deadline_ms: 600_000 }).await;
+    young.went_on(5).await;
+    new.kill().await;
+    supervisor.order(&old, Command::PeerGone { tag: 2 }).await;
+    young.went_on(20).await;
+    load.went_on(5).await;
+    assert_eq!((load.client.counters().dropped, young.client.counters().dropped), (0, 1));
+    assert_eq!(young.client.ping().await.unwrap().term, 3);
+    let mut all = stored;
+    all.extend(young.stop().await);
+    nothing_lost(&supervisor, all, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_the_way_back_the_death_of_the_holder_loses_no_write() {
+    let (mut supervisor, mut old, mut new, load, mut stored) = on_probation(&new_release()).await;
+    let [mut young] = young_loads(&supervisor).await;
+    supervisor.cut(&mut new, &mut old, 3, 0).await;
+    supervisor.order(&new, Command::Drain { stagger_ms: 600_000, deadline_ms: 600_000 }).await;
+    young.went_on(5).await;
+    old.kill().await;
+    supervisor.order(&new, Command::Resume { term: 4 }).await;
+    new.wait("Refused", |report| matches!(report, Report::Refused { .. }).then_some(())).await;
+    new.kill().await;
+    // Both loads wait meanwhile: nobody is left who could acknowledge anything.
+    let mut again = supervisor.start(&old_release(), Origin::Cold, 1, 3).await;
+    supervisor.go(&mut again, 4).await;
+    for tag in [1, 2] {
+        supervisor.order(&again, Command::PeerGone { tag }).await;
+    }
+    young.went_on(5).await;
+    stored.extend(young.stop().await);
+    nothing_lost(&supervisor, stored, load).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -269,7 +269,10 @@ impl Driver {
         }
         let phase = status::phase(&self.state);
         match (phase, self.state.attempt().cloned()) {
-            (Some(Phase::Draining | Phase::RollingBack | Phase::BackingOut), Some(attempt)) => {
+            (
+                Some(Phase::Draining | Phase::GoingBack | Phase::RollingBack | Phase::BackingOut),
+                Some(attempt),
+            ) => {
                 let reason =
                     format!("the upgrade to {} is ending; ask again when it has ended", attempt.to.version);
                 replies.finish(Outcome::Refused { reason });

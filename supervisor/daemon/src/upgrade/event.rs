@@ -103,7 +103,7 @@ pub enum Said {
     Yielded(Term),
     /// `Took`.
     Took(Term),
-    /// `Resigned`, with the gap in microseconds.
+    /// `Resigned`, with the gap in microseconds: the taker holds.
     Resigned(u64),
     /// `Resumed`, with the gap in microseconds.
     Resumed(Term, u64),

@@ -10,14 +10,21 @@
 //!     │◀── Committing: hash, persist, retire, record, seal, drain ◀─────  Probation
 //!     │                                                                      │ anything bad
 //!     │◀── RollingBack: kill -9 the new one, the old one resumes ◀───────────┤
-//!     └◀── Reversing: the operator's way back, a cut the other way round ◀───┘
+//!     └◀── Reversing: the graceful way back, a cut the other way round; ◀────┘
+//!          then the new one drains
 //! ```
 //!
-//! The good path runs along the top. Each way down is one of four:
+//! The good path runs along the top. Each way down is one of five:
 //!
 //! - **Before the cut** the new worker is killed; once its death is certain the old one forgets it.
 //! - **From the order to cut until the commit point** the new worker is killed; once its death is
 //!   certain the old one reads its logbook to the end and resumes under a term reserved for it.
+//! - **An operator takes it back in probation**: nothing is wrong with the new worker, so nobody need
+//!   notice. It yields for good (no term is reserved for it), relays what its connections ask to the
+//!   old one, sends them away and exits; then the old one makes its database durable and the new
+//!   one's files go. If the new one fails on that way it is killed, and from its yield on the old one
+//!   simply goes on. If the old one does, the new one is killed too: who yielded for good never holds
+//!   again, and the committed pair starts cold.
 //! - **The old worker dies before `Took`**: nobody knows who holds; the new one is killed too, and the
 //!   committed pair starts cold ([`State::Clearing`], [`State::Cold`]).
 //! - **The old worker dies after `Took`**: the new one goes on alone and is judged on its own figures;

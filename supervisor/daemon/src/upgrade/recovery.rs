@@ -4,8 +4,8 @@
 //! said what it does; nobody else lives. The living decide, the journal only says what was attempted:
 //!
 //! - **A holder stays the holder.** On the committed generation it serves on: beside a worker that
-//!   yielded to it a commit is carried to its end, otherwise the attempt is over. On another
-//!   generation it is on probation, and is judged on.
+//!   yielded to it a commit is carried to its end, or a way back if that one is the candidate;
+//!   otherwise the attempt is over. On another generation it is on probation, and is judged on.
 //! - **Nobody holds**: every worker that is not on the committed generation is killed and confirmed;
 //!   then a frozen one on it resumes.
 //! - **Nobody is left**: the committed pair starts cold.
@@ -21,7 +21,7 @@ use super::effect::Effect;
 use super::judge::{Baseline, Judge};
 use super::rules::Rules;
 use super::state::{After, Attempt, Back, Moment, Old, Pair, Serving, State, Terms, Verdict, Worker};
-use super::step::seal;
+use super::step::{Cut, drain_new, seal};
 
 /// A living worker, as it told us.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +84,18 @@ pub fn recover(found: Found, now: Moment, rules: &Rules) -> (State, Vec<Effect>)
         effects.push(Effect::Kill(other.worker.instance));
     }
     if worker.generation == generation {
+        if let (Some(Survivor { worker: new, .. }), Some(intent)) = (&old, &intent)
+            && let Intent { attempt, old_generation, terms: Some(terms), .. } = intent
+            && *old_generation == generation
+        {
+            // The one that yielded is the candidate: a way back that goes on to its end.
+            effects.push(Effect::Tell(new.instance, Command::Go { term }));
+            let (new, attempt, terms) = (new.clone(), attempt.clone(), *terms);
+            let cut = Cut { old: worker, new, attempt, terms, gap_us: None };
+            let (state, more) = drain_new(cut, Verdict::Unknown(why.into()), now, rules);
+            effects.extend(more);
+            return (state, effects);
+        }
         if old.is_some() || terms.is_some() {
             let attempt = attempt.unwrap_or(Attempt { from: None, to: release.clone(), by: None });
             let terms = terms.unwrap_or(Terms { held: term, take: term, resume: term });

@@ -241,6 +241,9 @@ pub enum Reverse {
     Preparing,
     /// The new worker was told to yield.
     Cutting,
+    /// The old worker holds; the new one relays to it, sends its connections away and exits. When the
+    /// holder was last heard.
+    Draining(Moment),
 }
 
 /// What follows once every process that has to die is dead.
@@ -395,7 +398,7 @@ pub enum State {
     Reversing {
         /// Will hold.
         old: Worker,
-        /// Holds, yields, then is killed.
+        /// Holds, yields, drains, exits.
         new: Worker,
         /// The upgrade.
         attempt: Attempt,
@@ -407,7 +410,7 @@ pub enum State {
         verdict: Verdict,
         /// What the new one measured from its freeze to the old one's `Took`.
         gap_us: Option<u64>,
-        /// Then the new one is killed and the old one resumes.
+        /// Then the new one is killed; the old one resumes, or goes on where it holds already.
         deadline: Moment,
     },
     /// The new worker failed after the order to cut, or had to go: kill it, let the old one resume.

@@ -162,7 +162,8 @@ impl State {
             effects.push(Effect::Tell(worker.instance, Command::Stop { deadline_ms }));
         }
         if let Some(attempt) = self.attempt() {
-            let verdict = Verdict::Unknown("the supervisor was stopped".into());
+            let stopped = || Verdict::Unknown("the supervisor was stopped".into());
+            let verdict = self.verdict().cloned().unwrap_or_else(stopped);
             effects.push(Effect::Conclude { attempt: attempt.clone(), verdict, gap_us: None });
         }
         if left.is_empty() {
@@ -190,25 +191,7 @@ impl State {
             generations: others.map(|worker| worker.generation).collect(),
         });
         if let Some(attempt) = self.attempt() {
-            let verdict = match self {
-                State::BackingOut { ref verdict, .. } => verdict.clone(),
-                State::Fetching { .. }
-                | State::Installing { .. }
-                | State::Starting { .. }
-                | State::Syncing { .. }
-                | State::Level { .. }
-                | State::Vacant
-                | State::Cold { .. }
-                | State::Steady(_)
-                | State::Cutting { .. }
-                | State::Probation { .. }
-                | State::Committing { .. }
-                | State::Reversing { .. }
-                | State::RollingBack { .. }
-                | State::Clearing { .. }
-                | State::Stopping { .. }
-                | State::Stopped => Verdict::Unknown(why.into()),
-            };
+            let verdict = self.verdict().cloned().unwrap_or_else(|| Verdict::Unknown(why.into()));
             effects.push(Effect::Conclude { attempt: attempt.clone(), verdict, gap_us: None });
         }
         clear(dying, After::Cold(serving.release, serving.generation), effects, now, rules)
@@ -223,12 +206,12 @@ struct Candidate {
 }
 
 /// An upgrade of which both workers live.
-struct Cut {
-    old: Worker,
-    new: Worker,
-    attempt: Attempt,
-    terms: Terms,
-    gap_us: Option<u64>,
+pub(super) struct Cut {
+    pub(super) old: Worker,
+    pub(super) new: Worker,
+    pub(super) attempt: Attempt,
+    pub(super) terms: Terms,
+    pub(super) gap_us: Option<u64>,
 }
 
 /// An upgrade after the cut.
@@ -878,19 +861,16 @@ fn probation(
             }
             begin_commit(watch, judge.heard(), now, rules)
         }
-        Event::Asked(Ask::Rollback { uid }) => match watch.old.warm().cloned() {
-            Some(old) => {
+        Event::Asked(Ask::Rollback { uid }) => reverse(watch, asked_back(uid), now, rules),
+        // A supervisor before this one had ordered the way back, and its order was carried out just now.
+        Event::Said(who, Said::Resigned(gap)) if who == id => match watch.old {
+            Old::Warm(old, _) => {
                 let Watch { new, attempt, terms, .. } = watch;
-                let prepare =
-                    Effect::Tell(old.instance, Command::Prepare { term: terms.resume, reserve: None });
-                let (step, verdict) = (Reverse::Preparing, asked_back(uid));
-                let deadline = now + rules.retire;
-                (
-                    State::Reversing { old, new, attempt, terms, step, verdict, gap_us: None, deadline },
-                    vec![prepare],
-                )
+                let why = "it was taken back while the supervisor was replaced";
+                let cut = Cut { old, new, attempt, terms, gap_us: Some(gap) };
+                drain_new(cut, Verdict::Unknown(why.into()), now, rules)
             }
-            None => condemned(watch, asked_back(uid), now, rules),
+            Old::Gone(_) => (stay(watch, judge), vec![]),
         },
         Event::Ended(who, how) if who == id => {
             new_died(watch, bad(format!("{how} on probation")), now, rules)
@@ -1193,6 +1173,30 @@ fn committed(watch: Watch, heard: Moment) -> Step {
 
 // -------------------------------------------------------------------------------------- the way back
 
+/// Nothing is wrong with the new worker, or only so little that its connections need not suffer: the
+/// same cut the other way round. Without an old worker that could take over there is no such way.
+fn reverse(watch: Watch, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
+    let Watch { old, new, attempt, terms, gap_us } = watch;
+    let Old::Warm(old, _) = old else {
+        return condemned(Watch { old, new, attempt, terms, gap_us }, verdict, now, rules);
+    };
+    let prepare = Effect::Tell(old.instance, Command::Prepare { term: terms.resume, reserve: None });
+    let (step, deadline) = (Reverse::Preparing, now + rules.retire);
+    let state = State::Reversing { old, new, attempt, terms, step, verdict, gap_us: None, deadline };
+    (state, vec![prepare])
+}
+
+/// The old worker holds again. The new one, which never will, relays to it and sends its connections
+/// there; only when its process has ended does anybody answer for its tag.
+pub(super) fn drain_new(cut: Cut, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
+    let Cut { old, new, attempt, terms, gap_us } = cut;
+    let drain = Command::Drain { stagger_ms: millis(rules.stagger), deadline_ms: millis(rules.drain) };
+    let tell = vec![Effect::Tell(new.instance, drain)];
+    // It closes what is left at the end of the drain and then exits by itself.
+    let (step, deadline) = (Reverse::Draining(now), now + rules.drain + rules.kill_alarm);
+    (State::Reversing { old, new, attempt, terms, step, verdict, gap_us, deadline }, tell)
+}
+
 fn reversing(
     cut: Cut,
     step: Reverse,
@@ -1213,37 +1217,76 @@ fn reversing(
         gap_us,
         deadline,
     };
-    match event {
-        Event::Said(who, Said::Prepared(prepared))
-            if who == old && prepared == term && step == Reverse::Preparing =>
+    match (step, event) {
+        (Reverse::Preparing, Event::Said(who, Said::Prepared(prepared)))
+            if who == old && prepared == term =>
         {
             let order = Command::Cut { term, resume: 0, window_ms: millis(rules.window) };
             let deadline = now + rules.window + rules.cut;
             (at(cut, Reverse::Cutting, deadline, verdict), vec![Effect::Tell(id, order)])
         }
-        Event::Said(who, Said::Resigned(gap)) if who == id => {
-            kill_new(Cut { gap_us: Some(gap), ..cut }, verdict, now, rules)
+        // Said once it relays: before that, a drain would send its clients away unanswered.
+        (Reverse::Preparing | Reverse::Cutting, Event::Said(who, Said::Resigned(gap))) if who == id => {
+            drain_new(Cut { gap_us: Some(gap), ..cut }, verdict, now, rules)
         }
-        Event::Said(who, Said::Refused(..)) if who == id || who == old => kill_new(cut, verdict, now, rules),
-        Event::Said(who, Said::Suspects(..)) if who == old => kill_new(cut, verdict, now, rules),
-        Event::Said(who, Said::Trouble(trouble, why))
+        (Reverse::Preparing | Reverse::Cutting, Event::Said(who, Said::Refused(..)))
+            if who == id || who == old =>
+        {
+            kill_new(cut, verdict, now, rules)
+        }
+        (Reverse::Preparing | Reverse::Cutting, Event::Said(who, Said::Suspects(..))) if who == old => {
+            kill_new(cut, verdict, now, rules)
+        }
+        (Reverse::Preparing | Reverse::Cutting, Event::Said(who, Said::Trouble(trouble, why)))
             if (who == id || who == old) && of_trouble(trouble, why.clone()).is_some() =>
         {
             kill_new(cut, verdict, now, rules)
         }
-        Event::Tick if now >= deadline => kill_new(cut, verdict, now, rules),
-        Event::Closed(who) if who == id => kill_new(cut, verdict, now, rules),
-        Event::Ended(who, _) if who == id => resume_old(cut, verdict, vec![], now, rules),
-        Event::Closed(who) if who == old => (at(cut, step, deadline, verdict), vec![Effect::Kill(old)]),
-        Event::Ended(who, _) if who == old => lost_old(cut, verdict, now, rules),
-        Event::Tick
-        | Event::Asked(_)
-        | Event::Acquired(_)
-        | Event::Launched(_)
-        | Event::Stored(_)
-        | Event::Said(..)
-        | Event::Ended(..)
-        | Event::Closed(_) => (at(cut, step, deadline, verdict), vec![]),
+        (Reverse::Preparing | Reverse::Cutting, Event::Tick) if now >= deadline => {
+            kill_new(cut, verdict, now, rules)
+        }
+        (Reverse::Preparing | Reverse::Cutting, Event::Closed(who)) if who == id => {
+            kill_new(cut, verdict, now, rules)
+        }
+        (Reverse::Preparing | Reverse::Cutting, Event::Ended(who, _)) if who == id => {
+            resume_old(cut, verdict, vec![], now, rules)
+        }
+        // However it ended: the old one holds, and answers for its tag.
+        (Reverse::Draining(heard), Event::Ended(who, _)) if who == id => {
+            let Cut { old, new, attempt, terms, gap_us } = cut;
+            let effects = vec![
+                Effect::Tell(old.instance, Command::PeerGone { tag: new.tag }),
+                Effect::Tell(old.instance, Command::Persist),
+            ];
+            let (step, deadline) = (Back::Persisting(heard), now + rules.persist);
+            (State::RollingBack { old, new, attempt, terms, step, verdict, gap_us, deadline }, effects)
+        }
+        (Reverse::Draining(_), Event::Said(who, Said::Heartbeat(_))) if who == old => {
+            (at(cut, Reverse::Draining(now), deadline, verdict), vec![])
+        }
+        (Reverse::Draining(heard), Event::Tick) if now >= heard + rules.limits.silence => {
+            (at(cut, Reverse::Draining(now), deadline, verdict), vec![Effect::Kill(old)])
+        }
+        (Reverse::Draining(_), Event::Tick) if now >= deadline => {
+            let why = format!("worker {id} was sent away and has not ended by itself; it is killed");
+            let effects = vec![Effect::Kill(id), Effect::Alarm(why)];
+            (at(cut, step, now + rules.kill_alarm, verdict), effects)
+        }
+        (step, Event::Closed(who)) if who == old => {
+            (at(cut, step, deadline, verdict), vec![Effect::Kill(old)])
+        }
+        (_, Event::Ended(who, _)) if who == old => lost_old(cut, verdict, now, rules),
+        (
+            step,
+            Event::Tick
+            | Event::Asked(_)
+            | Event::Acquired(_)
+            | Event::Launched(_)
+            | Event::Stored(_)
+            | Event::Said(..)
+            | Event::Ended(..)
+            | Event::Closed(_),
+        ) => (at(cut, step, deadline, verdict), vec![]),
     }
 }
 

@@ -265,6 +265,108 @@ fn a_restarted_supervisor_lets_a_frozen_worker_resume_only_on_the_committed_gene
     assert!(matches!(state, State::Clearing { .. }));
 }
 
+fn conclusion(effects: &[Effect]) -> Option<&Verdict> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Conclude { verdict, .. } => Some(verdict),
+        _ => None,
+    })
+}
+
+/// Taken back by its operator in probation, up to the moment when the old worker holds again.
+fn handed_back() -> State {
+    let (state, effects) = step(probation(), Event::Asked(Ask::Rollback { uid: 7 }), 1);
+    assert_eq!(effects, [Effect::Tell(1, Command::Prepare { term: 3, reserve: None })]);
+    let (state, effects) = step(state, Event::Said(1, Said::Prepared(3)), 1);
+    assert_eq!(effects, [Effect::Tell(2, Command::Cut { term: 3, resume: 0, window_ms: 1000 })]);
+    let (state, effects) = step(state, Event::Said(2, Said::Yielded(3)), 1);
+    assert_eq!(effects, []);
+    let (state, effects) = step(state, Event::Said(2, Said::Resigned(900)), 1);
+    assert_eq!(effects, [Effect::Tell(2, Command::Drain { stagger_ms: 1000, deadline_ms: 30000 })]);
+    state
+}
+
+fn heard(state: State, who: Instance, seconds: u64) -> State {
+    step(state, Event::Said(who, Said::Heartbeat(Heartbeat::default())), seconds).0
+}
+
+#[test]
+fn a_graceful_way_back_ends_when_the_connections_of_the_new_worker_have_moved() {
+    let (state, effects) = step(handed_back(), Event::Said(2, Said::Drained), 3);
+    assert_eq!(effects, []);
+    let (state, effects) = step(state, Event::Ended(2, Ending::Exited(0)), 3);
+    let gone = Effect::Tell(1, Command::PeerGone { tag: worker(2, 1).tag });
+    assert_eq!(effects, [gone, Effect::Tell(1, Command::Persist)]);
+    let (state, effects) = step(state, Event::Said(1, Said::Persisted), 4);
+    assert!(matches!(&state, State::Steady(serving) if serving.worker.instance == 1 && serving.term == 3));
+    assert_eq!(effects[0], Effect::Discard { logs: vec![1, 2], generations: vec![2] });
+    assert!(matches!(
+        &effects[1],
+        Effect::Conclude { verdict: Verdict::RolledBack(_), gap_us: Some(900), .. }
+    ));
+}
+
+#[test]
+fn on_the_way_back_a_worker_that_does_not_go_is_killed_at_the_deadline_and_the_holder_goes_on() {
+    let state = heard(handed_back(), 1, 38);
+    let (state, effects) = step(state, Event::Tick, 40);
+    assert_eq!(effects, []);
+    let (state, effects) = step(state, Event::Tick, 41);
+    assert!(matches!(effects.as_slice(), [Effect::Kill(2), Effect::Alarm(_)]));
+    let (state, effects) = step(state, Event::Ended(2, KILLED), 41);
+    assert!(has(&effects, &Effect::Tell(1, Command::PeerGone { tag: worker(2, 1).tag })));
+    assert!(!has(&effects, &Effect::Tell(1, Command::Resume { term: 3 })), "it holds already");
+    let (state, _) = step(state, Event::Said(1, Said::Persisted), 42);
+    assert!(matches!(&state, State::Steady(serving) if serving.worker.instance == 1));
+}
+
+#[test]
+fn if_the_holder_fails_on_the_way_back_the_one_that_yielded_for_good_is_killed_and_the_pair_starts_cold() {
+    let (state, effects) = step(heard(handed_back(), 1, 10), Event::Tick, 14);
+    assert_eq!(effects, [Effect::Kill(1)]);
+    let (state, effects) = step(state, Event::Ended(1, KILLED), 14);
+    assert!(has(&effects, &Effect::Kill(2)));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Tell(2, _))));
+    assert!(matches!(conclusion(&effects), Some(Verdict::RolledBack(_))));
+    let (_, effects) = step(state, Event::Ended(2, KILLED), 14);
+    let spawn = Effect::Spawn { release: release(0), generation: Some(1), origin: Origin::Cold, tag: 1 };
+    assert!(has(&effects, &spawn));
+}
+
+#[test]
+fn a_stop_on_the_way_back_does_not_forget_why_it_was_taken_back() {
+    let (state, effects) = step(handed_back(), Event::Asked(Ask::Stop), 3);
+    assert!(matches!(&state, State::Stopping { left, .. } if left.len() == 2));
+    assert!(matches!(conclusion(&effects), Some(Verdict::RolledBack(_))));
+}
+
+#[test]
+fn a_way_back_that_an_earlier_supervisor_ordered_is_carried_to_its_end() {
+    let (state, effects) = step(probation(), Event::Said(2, Said::Resigned(900)), 1);
+    assert!(matches!(state, State::Reversing { verdict: Verdict::Unknown(_), gap_us: Some(900), .. }));
+    assert!(matches!(effects.as_slice(), [Effect::Tell(2, Command::Drain { .. })]));
+}
+
+#[test]
+fn a_restarted_supervisor_lets_the_one_that_yielded_for_good_drain_and_never_calls_that_a_commit() {
+    for role in [Role::Frozen { term: 3, resume: 0 }, Role::Draining] {
+        let found = Found {
+            committed: Some((release(0), 1)),
+            intent: Some(Intent { attempt: attempt(), generation: 2, old_generation: 1, terms: Some(TERMS) }),
+            alive: vec![
+                Survivor { worker: worker(1, 0), role: Role::Holding { term: 3 } },
+                Survivor { worker: worker(2, 1), role },
+            ],
+        };
+        let (state, effects) = recover(found, at(0), &rules());
+        assert!(has(&effects, &Effect::Tell(2, Command::Drain { stagger_ms: 1000, deadline_ms: 30000 })));
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Kill(_))));
+        let (state, _) = step(state, Event::Ended(2, Ending::Exited(0)), 1);
+        let (_, effects) = step(state, Event::Said(1, Said::Persisted), 1);
+        assert!(matches!(conclusion(&effects), Some(Verdict::Unknown(_))), "{effects:?}");
+        assert!(has(&effects, &Effect::Discard { logs: vec![1, 2], generations: vec![2] }));
+    }
+}
+
 // ------------------------------------------------------------------------------- a world with faults
 
 /// A worker as the world knows it.
@@ -297,6 +399,8 @@ struct World {
     attempt: Option<Attempt>,
     next_instance: Instance,
     next_term: u64,
+    /// Cuts that wait for their moment.
+    later: BTreeMap<Instance, (u64, u64)>,
     queues: BTreeMap<Instance, VecDeque<Event>>,
     own: VecDeque<Event>,
     trace: Vec<String>,
@@ -412,7 +516,15 @@ impl World {
                     self.trace.join("\n")
                 );
             }
-            Effect::Conclude { .. } => self.intent = None,
+            Effect::Conclude { attempt, verdict, .. } => {
+                let committed = self.committed.as_ref().is_some_and(|(release, ..)| *release == attempt.to);
+                assert!(
+                    verdict != Verdict::Good || committed,
+                    "good, and not committed\n{}",
+                    self.trace.join("\n")
+                );
+                self.intent = None;
+            }
             Effect::CancelAcquire | Effect::Alarm(_) | Effect::Note(_) => {}
         }
     }
@@ -434,7 +546,7 @@ impl World {
                     self.say(who, Said::Going);
                 }
             }
-            Command::Mark { id } => {
+            Command::Mark { id } if matches!(sim.role, SimRole::Holding(_)) => {
                 self.say(who, Said::Hash(id, Digest([7; 32])));
                 if let Some(peer) = sim.peer {
                     self.say(peer, Said::Hash(id, Digest([7; 32])));
@@ -446,11 +558,18 @@ impl World {
                 }
                 self.say(who, Said::Prepared(term));
             }
+            // Sometimes the moment takes long to come.
+            Command::Cut { term, resume, .. } if self.fails(3) => {
+                self.later.insert(who, (term, resume));
+            }
             Command::Cut { term, resume, .. } => self.cut(&sim, term, resume),
             Command::Resume { term } => match sim.role {
                 SimRole::Frozen(..) | SimRole::Retired(_) | SimRole::Holding(_) => {
                     let peer_lives = sim.peer.is_some_and(|peer| self.living.contains_key(&peer));
-                    assert!(!peer_lives, "resumed beside a living peer\n{}", self.trace.join("\n"));
+                    // One that took back holds already, and only says so.
+                    let holds = sim.role == SimRole::Holding(term);
+                    assert!(holds || !peer_lives, "resumed beside a living peer\n{}", self.trace.join("\n"));
+                    self.later.remove(&who);
                     self.hold(who, term);
                     self.say(who, Said::Resumed(term, 900));
                 }
@@ -458,7 +577,9 @@ impl World {
                     self.say(who, Said::Refused("Resume".into(), "idle".into()))
                 }
             },
-            Command::PeerGone { .. } => {
+            Command::PeerGone { tag } => {
+                let lives = self.living.values().any(|sim| sim.worker.tag == tag);
+                assert!(!lives, "a living worker's connections are reset\n{}", self.trace.join("\n"));
                 if let Some(sim) = self.living.get_mut(&who) {
                     sim.peer = None;
                 }
@@ -477,6 +598,11 @@ impl World {
             Command::Commit { term } => self.say(who, Said::Sealed(term)),
             Command::Drain { .. } => {
                 if let Some(sim) = self.living.get_mut(&who) {
+                    assert!(
+                        matches!(sim.role, SimRole::Retired(_) | SimRole::Frozen(_, 0) | SimRole::Draining),
+                        "one that may have to hold is sent away\n{}",
+                        self.trace.join("\n")
+                    );
                     sim.role = SimRole::Draining;
                 }
                 self.say(who, Said::Drained);
@@ -486,8 +612,21 @@ impl World {
                 }
             }
             Command::Stop { .. } => self.die(who, Ending::Exited(0)),
+            Command::Mark { .. } => self.say(who, Said::Refused("Mark".into(), "it does not hold".into())),
             Command::Go { .. } | Command::Start(_) | Command::Pair { .. } | Command::Remove { .. } => {}
         }
+    }
+
+    /// The moment of a cut that waits for it has come, whoever supervises by now.
+    fn moment(&mut self) {
+        let Some((who, (term, resume))) = self.later.pop_first() else { return };
+        let Some(sim) = self.living.get(&who).cloned() else { return };
+        let peer_lives = sim.peer.is_some_and(|peer| self.living.contains_key(&peer));
+        if sim.hung || !peer_lives || !matches!(sim.role, SimRole::Holding(held) if held < term) {
+            return;
+        }
+        self.trace.push(format!("worker {who} cuts now, to term {term}"));
+        self.cut(&sim, term, resume);
     }
 
     /// The freeze, and then the taker's half, unless a fault comes between.
@@ -596,6 +735,7 @@ fn live(seed: u64) -> (bool, Vec<String>) {
         attempt: None,
         next_instance: 0,
         next_term: 0,
+        later: BTreeMap::new(),
         queues: BTreeMap::new(),
         own: VecDeque::new(),
         trace: vec![format!("seed {seed}")],
@@ -643,6 +783,9 @@ fn live(seed: u64) -> (bool, Vec<String>) {
         let (next, effects) = state.step(event, at(now), &rules);
         state = next;
         effects.into_iter().for_each(|effect| world.perform(effect));
+        if world.draw(4) == 0 {
+            world.moment();
+        }
         world.fault();
     }
     let steady = match &state {
@@ -692,7 +835,8 @@ fn a_deadline_that_has_passed_is_followed_by_a_later_one() {
                 heard: at(99),
             },
         );
-    for state in cold.map(waiting).into_iter().chain(commits).chain([probation()]) {
+    let back = heard(handed_back(), 1, 99);
+    for state in cold.map(waiting).into_iter().chain(commits).chain([probation(), back]) {
         let text = format!("{state:?}");
         let (state, _) = step(state, Event::Tick, 100);
         assert!(state.next_tick(&rules()).is_none_or(|next| next > at(100)), "{text}");

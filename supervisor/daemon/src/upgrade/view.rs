@@ -1,7 +1,7 @@
 //! What a state says about itself: who serves, who lives, what is under way, when to look again.
 
 use super::rules::Rules;
-use super::state::{Attempt, Back, Cold, Moment, Old, Pair, Serving, State, Worker};
+use super::state::{Attempt, Back, Cold, Moment, Old, Pair, Reverse, Serving, State, Verdict, Worker};
 
 impl State {
     /// The worker that serves with nobody else having a claim.
@@ -53,6 +53,20 @@ impl State {
         }
     }
 
+    /// How the upgrade under way will end, where that is settled already.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        match self {
+            State::BackingOut { verdict, .. }
+            | State::Reversing { verdict, .. }
+            | State::RollingBack { verdict, .. } => Some(verdict),
+            State::Vacant | State::Cold { .. } | State::Steady(_) | State::Fetching { .. } => None,
+            State::Installing { .. } | State::Starting { .. } | State::Syncing { .. } => None,
+            State::Level { .. } | State::Cutting { .. } | State::Probation { .. } => None,
+            State::Committing { .. } | State::Clearing { .. } => None,
+            State::Stopping { .. } | State::Stopped => None,
+        }
+    }
+
     /// Every process that lives, as far as this state knows.
     pub fn workers(&self) -> Vec<Worker> {
         let alone = |serving: &Serving| vec![serving.worker.clone()];
@@ -95,13 +109,14 @@ impl State {
             | State::Syncing { deadline, .. }
             | State::Level { deadline, .. }
             | State::Cutting { deadline, .. }
-            | State::Reversing { deadline, .. }
             | State::BackingOut { alarm: deadline, .. }
             | State::Clearing { alarm: deadline, .. }
             | State::Stopping { deadline, .. } => Some(*deadline),
-            State::RollingBack { deadline, step: Back::Persisting(heard), .. } => {
+            State::Reversing { deadline, step: Reverse::Draining(heard), .. }
+            | State::RollingBack { deadline, step: Back::Persisting(heard), .. } => {
                 Some((*deadline).min(silent(*heard)))
             }
+            State::Reversing { deadline, step: Reverse::Preparing | Reverse::Cutting, .. } => Some(*deadline),
             State::RollingBack { deadline, step: Back::Killing | Back::Resuming, .. } => Some(*deadline),
             State::Probation { until, judge, old, .. } => {
                 let old = match old {
