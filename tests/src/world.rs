@@ -118,8 +118,8 @@ impl World {
     pub async fn first_install(&mut self) -> Result<Status> {
         if !self.settings.automatic {
             self.until("an answer", |_| true).await?;
-            let outcome =
-                self.control().ask(&Request::Upgrade { version: None, wait: true }, |_, _| ()).await?;
+            let request = Request::Upgrade { version: None, wait: true, rehearse: false };
+            let outcome = self.control().ask(&request, |_, _| ()).await?;
             if !matches!(outcome, Outcome::Done { .. }) {
                 return Err(format!("the first release was not installed: {outcome:?}").into());
             }

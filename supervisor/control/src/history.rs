@@ -24,8 +24,10 @@ words! {
         Installed = "installed",
         /// An upgrade began.
         UpgradeStarted = "upgrade_started",
-        /// Authority went to the new worker.
+        /// Authority went to another worker.
         Cut = "cut",
+        /// The first two hand-overs of a rehearsal are done, and nothing bumped.
+        Rehearsed = "rehearsed",
         /// It was good.
         Committed = "committed",
         /// It failed after the cut.

@@ -40,6 +40,9 @@ pub struct Progress {
     pub deadline: Option<Unix>,
     /// In words, where there is more to say than the phase says.
     pub text: Option<String>,
+    /// Which of the three hand-overs of a rehearsal it is about; left out where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<u8>,
 }
 
 /// How a request ended.

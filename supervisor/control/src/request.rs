@@ -25,6 +25,9 @@ pub enum Request {
         version: Option<Version>,
         /// Whether the outcome comes at the end, with progress before it, or at once.
         wait: bool,
+        /// Whether it is rehearsed before the real probation, even if that is not configured.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        rehearse: bool,
     },
     /// In probation: back to the release before, at once. Otherwise: upgrade to the previous release.
     Rollback {

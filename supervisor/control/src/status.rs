@@ -148,6 +148,9 @@ pub struct Upgrade {
     pub deadline: Option<Unix>,
     /// More about the phase, in words.
     pub text: Option<String>,
+    /// Which of the three hand-overs of a rehearsal it is about; left out where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<u8>,
 }
 
 /// Bytes.

@@ -21,11 +21,15 @@ fn requests_are_written_and_read_like_this() {
         (Request::Status, r#"{"schema":1,"verb":"status"}"#),
         (Request::Check, r#"{"schema":1,"verb":"check"}"#),
         (
-            Request::Upgrade { version: Some(version("1.1.0")), wait: true },
+            Request::Upgrade { version: Some(version("1.1.0")), wait: true, rehearse: false },
             r#"{"schema":1,"verb":"upgrade","version":"1.1.0","wait":true}"#,
         ),
         (
-            Request::Upgrade { version: None, wait: false },
+            Request::Upgrade { version: None, wait: true, rehearse: true },
+            r#"{"schema":1,"verb":"upgrade","version":null,"wait":true,"rehearse":true}"#,
+        ),
+        (
+            Request::Upgrade { version: None, wait: false, rehearse: false },
             r#"{"schema":1,"verb":"upgrade","version":null,"wait":false}"#,
         ),
         (Request::Rollback { wait: true }, r#"{"schema":1,"verb":"rollback","wait":true}"#),
@@ -63,7 +67,7 @@ fn reading_is_for_everybody_and_changing_for_operators() {
     }
     for request in [
         Request::Check,
-        Request::Upgrade { version: None, wait: false },
+        Request::Upgrade { version: None, wait: false, rehearse: false },
         Request::Rollback { wait: false },
         Request::Hold { reason: String::new() },
         Request::Unhold,
@@ -82,7 +86,9 @@ fn replies_are_written_and_read_like_this() {
         total: Some(2),
         deadline: None,
         text: None,
+        rehearsal: None,
     };
+    let rehearsed = Progress { phase: Phase::GoingBack, rehearsal: Some(2), ..progress.clone() };
     let step = || Move { from: Some(version("1.0.0")), to: version("1.1.0"), gap_ms: Some(0.8) };
     let listed = Listed {
         release: version("1.1.0"),
@@ -102,6 +108,10 @@ fn replies_are_written_and_read_like_this() {
         (
             Reply::Progress(progress),
             r#"{"schema":1,"progress":{"phase":"syncing","from":"1.0.0","to":"1.1.0","done":1,"total":2,"deadline":null,"text":null}}"#,
+        ),
+        (
+            Reply::Progress(rehearsed),
+            r#"{"schema":1,"progress":{"phase":"going_back","from":"1.0.0","to":"1.1.0","done":1,"total":2,"deadline":null,"text":null,"rehearsal":2}}"#,
         ),
         (
             done(Answer::Checked(Checked { found: None, text: "t".into() })),
@@ -211,6 +221,7 @@ fn a_full_status_is_written_and_read_like_this() {
             progress: Some(Amount { done: 1, total: Some(2) }),
             deadline: Some(12),
             text: None,
+            rehearsal: Some(1),
         }),
         next_check: Some(13),
         next: Some(Next { what: "upgrade".into(), at: Some(14), why_not: Some("later".into()) }),
@@ -247,7 +258,7 @@ fn a_full_status_is_written_and_read_like_this() {
             r#""standby":{{"release":"1.0.0","sha256":"{}","term":null,"instance":3,"pid":1003,"since":10,"figures":null}},"#,
             r#""draining":null,"#,
             r#""upgrade":{{"phase":"syncing","from":"1.0.0","to":"1.1.0","since":11,"attempt":1,"attempts":3,"#,
-            r#""progress":{{"done":1,"total":2}},"deadline":12,"text":null}},"#,
+            r#""progress":{{"done":1,"total":2}},"deadline":12,"text":null,"rehearsal":1}},"#,
             r#""next_check":13,"next":{{"what":"upgrade","at":14,"why_not":"later"}},"#,
             r#""held":{{"reason":"racks","at":15,"by":0}},"#,
             r#""quarantined":[{{"release":"1.2.0","sha256":"{}","reason":"died","at":16,"output":"oh"}}],"#,

@@ -154,6 +154,14 @@ pub struct Upgrade {
     /// How long the new worker serves under watch, from the cut to the verdict.
     #[serde(deserialize_with = "duration")]
     pub probation: Duration,
+    /// Whether an upgrade is rehearsed: cut over, handed back and cut over again before the real probation.
+    pub rehearse: bool,
+    /// How long the new worker serves in a rehearsal before it hands back.
+    #[serde(deserialize_with = "duration")]
+    pub rehearsal: Duration,
+    /// Longest that nothing may be served at each of a rehearsal's three hand-overs.
+    #[serde(deserialize_with = "duration")]
+    pub rehearsal_gap: Duration,
     /// So many tries that were found bad, then a release is quarantined.
     pub attempts: u32,
     /// Time to the next try, after the first, second, third … bad one; the last one repeats.
@@ -286,6 +294,12 @@ impl Default for Upgrade {
             mode: Mode::Auto,
             // Sixty heartbeats and a hundred and twenty canary requests.
             probation: secs(60),
+            rehearse: false,
+            // Five heartbeats and ten canary requests; and what dies of its first requests has died.
+            rehearsal: secs(5),
+            // A cut takes about a millisecond, the way back one sync of the database more. A tenth of a
+            // second is what a busy disk does to that, and less than a client notices.
+            rehearsal_gap: ms(100),
             attempts: 3,
             retry_after: vec![secs(60), secs(600), secs(3600)],
             // 200 MB over a line of 1 Mbit/s.

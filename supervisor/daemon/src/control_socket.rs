@@ -308,6 +308,7 @@ mod tests {
             total: None,
             deadline: None,
             text: None,
+            rehearsal: None,
         }
     }
 
@@ -339,7 +340,10 @@ mod tests {
         let mut client =
             ask(&path, b"{\"schema\":1,\"verb\":\"upgrade\",\"version\":null,\"wait\":true}\n").await;
         let Asked { request, uid, replies } = asked.recv().await.unwrap();
-        assert_eq!((request, uid), (Request::Upgrade { version: None, wait: true }, geteuid().as_raw()));
+        assert_eq!(
+            (request, uid),
+            (Request::Upgrade { version: None, wait: true, rehearse: false }, geteuid().as_raw())
+        );
         replies.progress(progress(1));
         assert_eq!(reply(&mut client).await, Some(Reply::Progress(progress(1))));
         replies.progress(progress(2));

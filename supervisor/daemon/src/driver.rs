@@ -13,9 +13,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bumpless_control::Unix;
 use bumpless_control::history::{Entry, Event as Happening};
 use bumpless_control::status::{Amount, Phase};
+use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::control::{Command, Instance};
 use bumpless_trust::Choice;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
@@ -214,7 +214,7 @@ impl Driver {
 
     fn owes_work(&self) -> bool {
         !self.edge.journal.is_written()
-            || matches!(self.state, State::Steady(_)) && self.edge.journal.get().owes_removal()
+            || self.state.serving().is_some() && self.edge.journal.get().owes_removal()
     }
 
     /// Feeds events to the sequence, and those that its effects lead to at once, until there are none.
@@ -260,9 +260,10 @@ impl Driver {
                 }
                 Effect::Conclude { attempt, verdict, gap_us } => self.conclude(&attempt, &verdict, gap_us),
                 Effect::Alarm(text) => self.ledger.alarm(text, unix_now()),
-                Effect::Note(text) => {
-                    let entry = Entry { reason: Some(text), ..Entry::new(unix_now(), Happening::WorkerDied) };
-                    self.ledger.append(&entry);
+                Effect::Rehearsed { attempt, cut_us, back_us } => {
+                    self.ledger.append(&rehearsed(&attempt, cut_us, back_us));
+                    // What the first instance leaves behind need not wait until the second is committed.
+                    self.next_tidy = Instant::now();
                 }
                 Effect::Spawn { .. }
                 | Effect::Start(..)
@@ -294,7 +295,7 @@ impl Driver {
         self.next_tidy = Instant::now() + TIDY_EVERY;
         self.edge.retry_journal();
         self.ledger.retry();
-        if let State::Steady(serving) = &self.state
+        if let Some(serving) = self.state.serving()
             && self.edge.journal.get().owes_removal()
         {
             self.removing = true;
@@ -305,7 +306,7 @@ impl Driver {
 
     /// The holder's database is durable: now they may go.
     fn persisted(&mut self, from: Instance) {
-        if let State::Steady(serving) = &self.state
+        if let Some(serving) = self.state.serving()
             && serving.worker.instance == from
             && std::mem::take(&mut self.removing)
         {
@@ -545,6 +546,18 @@ fn same_file_system(one: &std::path::Path, other: &std::path::Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let device = |path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
     device(one) == device(other)
+}
+
+/// The first two hand-overs of a rehearsal, for the history.
+fn rehearsed(attempt: &Attempt, cut_us: u64, back_us: Option<u64>) -> Entry {
+    let back = back_us.map_or(String::new(), |us| format!(", way back {} ms", gap_ms(us)));
+    Entry {
+        actor: attempt.by,
+        from: attempt.from.clone(),
+        to: Some(attempt.to.clone()),
+        reason: Some(format!("cut {} ms{back}; every connection moved", gap_ms(cut_us))),
+        ..Entry::new(unix_now(), Happening::Rehearsed)
+    }
 }
 
 /// A feed that is gone, or wrong, says nothing about the release: it is asked again.

@@ -161,7 +161,7 @@ async fn take_charge(config: Config) -> Result<(), StartError> {
     let mut ledger = Ledger::open(&paths, unix_now());
     let committed = committed::file(&paths).load().map_err(other)?;
     let (journal, damage) =
-        Kept::open(RecordFile::new(paths.journal(), "the journal", 1), |_| Journal::default());
+        Kept::open(RecordFile::new(paths.journal(), "the journal", 2), |_| Journal::default());
     if let Some(damage) = damage {
         ledger.alarm(damage.to_string(), unix_now());
     }
@@ -280,6 +280,8 @@ fn rules(config: &Config) -> Rules {
         window: upgrade.window,
         cut: upgrade.cut_deadline,
         probation: upgrade.probation,
+        rehearsal: upgrade.rehearsal,
+        rehearsal_gap: upgrade.rehearsal_gap,
         persist: upgrade.persist_deadline,
         retire: upgrade.retire_deadline,
         resume: upgrade.resume_deadline,

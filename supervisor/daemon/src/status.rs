@@ -33,9 +33,18 @@ pub fn phase(state: &State) -> Option<Phase> {
     })
 }
 
-/// What the phase is waiting for, where the phase alone does not say it.
+/// Which part of a rehearsal it is, and what the phase is waiting for, where the phase alone does not
+/// say it.
 pub fn text(state: &State) -> Option<String> {
-    let text = match state {
+    let part = state.attempt().and_then(|attempt| attempt.rehearsal.words());
+    match (part, waiting(state)) {
+        (Some(part), Some(waiting)) => Some(format!("{part}; {waiting}")),
+        (one, other) => one.or(other).map(str::to_owned),
+    }
+}
+
+fn waiting(state: &State) -> Option<&'static str> {
+    Some(match state {
         State::Probation { old: Old::Gone(_), .. } => {
             "the old worker has died; the new one is judged on its own figures"
         }
@@ -64,8 +73,7 @@ pub fn text(state: &State) -> Option<String> {
         State::Level { .. } | State::Cutting { .. } | State::Probation { .. } => return None,
         State::BackingOut { .. } | State::Clearing { .. } => return None,
         State::Stopping { .. } | State::Stopped => return None,
-    };
-    Some(text.to_owned())
+    })
 }
 
 /// Who serves, who stands by and who drains.
@@ -204,5 +212,6 @@ pub fn upgrade(
         progress,
         deadline,
         text: text(state),
+        rehearsal: attempt.rehearsal.number(),
     })
 }

@@ -42,9 +42,17 @@ pub enum Verb {
     /// Upgrade to the newest release that may run here, or to VERSION, and wait for the end
     ///
     /// Ending this command does not end the upgrade.
+    ///
+    /// With --rehearse it hands over three times before the real probation: it cuts over, serves for a
+    /// moment (upgrade.rehearsal in config.toml), hands back, and cuts over again to a second instance. If
+    /// any of that bumps (a failure, a connection that is cut off, a gap above upgrade.rehearsal_gap), the
+    /// upgrade fails and says in which of the three.
     Upgrade {
         /// Such as 1.8.2
         version: Option<Version>,
+        /// Cut over, hand back and cut over again before the real probation; fail if any of it bumps
+        #[arg(long)]
+        rehearse: bool,
         /// Return as soon as it has begun
         #[arg(long)]
         no_wait: bool,
@@ -90,8 +98,8 @@ impl Verb {
         match self {
             Verb::Status => Request::Status,
             Verb::Check => Request::Check,
-            Verb::Upgrade { version, no_wait } => {
-                Request::Upgrade { version: version.clone(), wait: !no_wait }
+            Verb::Upgrade { version, rehearse, no_wait } => {
+                Request::Upgrade { version: version.clone(), wait: !no_wait, rehearse: *rehearse }
             }
             Verb::Rollback { no_wait } => Request::Rollback { wait: !no_wait },
             Verb::Hold { reason } => Request::Hold { reason: reason.clone() },
@@ -114,9 +122,15 @@ mod tests {
     #[test]
     fn each_verb_asks_what_it_says_and_upgrades_are_waited_for() {
         assert_eq!(request("bumpless status"), Request::Status);
-        assert_eq!(request("bumpless upgrade"), Request::Upgrade { version: None, wait: true });
+        assert_eq!(
+            request("bumpless upgrade"),
+            Request::Upgrade { version: None, wait: true, rehearse: false }
+        );
+        let rehearsed = Request::Upgrade { version: None, wait: true, rehearse: true };
+        assert_eq!(request("bumpless upgrade --rehearse"), rehearsed);
         let version = Some("1.1.0".parse().unwrap());
-        assert_eq!(request("bumpless upgrade 1.1.0 --no-wait"), Request::Upgrade { version, wait: false });
+        let asked = Request::Upgrade { version, wait: false, rehearse: false };
+        assert_eq!(request("bumpless upgrade 1.1.0 --no-wait"), asked);
         assert_eq!(request("bumpless rollback"), Request::Rollback { wait: true });
         assert_eq!(request("bumpless hold --reason racks"), Request::Hold { reason: "racks".into() });
         assert_eq!(request("bumpless history -n 3"), Request::History { limit: 3 });

@@ -87,6 +87,7 @@ fn happened(event: &Event) -> String {
         Event::Installed => "release installed",
         Event::UpgradeStarted => "upgrade begun",
         Event::Cut => "cut over",
+        Event::Rehearsed => "rehearsed",
         Event::Committed => "upgrade committed",
         Event::RolledBack => "upgrade rolled back",
         Event::Failed => "upgrade failed",

@@ -109,6 +109,7 @@ mod tests {
             done,
             total: done.map(|_| 300_000_000),
             deadline: None,
+            rehearsal: None,
             text: text.map(str::to_owned),
         }
     }

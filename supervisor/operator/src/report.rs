@@ -108,7 +108,7 @@ fn figures_part(figures: &Figures, now: Unix) -> String {
 }
 
 fn upgrade_part(upgrade: &Upgrade, now: Unix) -> String {
-    let Upgrade { phase, from, to, since, attempt, attempts, progress, deadline, text } = upgrade;
+    let Upgrade { phase, from, to, since, attempt, attempts, progress, deadline, text, rehearsal } = upgrade;
     let tries = if *attempt > 1 { format!(", try {attempt} of {attempts}") } else { String::new() };
     let mut part = format!(
         "An upgrade {} is under way, for {}{tries}.\n    Now: {}\n",
@@ -130,6 +130,9 @@ fn upgrade_part(upgrade: &Upgrade, now: Unix) -> String {
     }
     let at = |at: &Unix| format!("{} ({})", date(*at), relative(*at, now));
     part += &match (phase, deadline) {
+        (Phase::Probation, Some(deadline)) if *rehearsal == Some(1) => {
+            format!("    It hands back, for practice, at {}.\n", at(deadline))
+        }
         (Phase::Probation, Some(deadline)) => format!("    The verdict is due at {}.\n", at(deadline)),
         (Phase::BackingOut | Phase::RollingBack, None) => {
             "    It is waited until the ended process is gone, however long that takes.\n".into()

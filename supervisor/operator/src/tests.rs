@@ -77,6 +77,7 @@ fn upgrading(phase: Phase) -> Upgrade {
         progress: None,
         deadline: Some(NOW + 48),
         text: None,
+        rehearsal: None,
     }
 }
 
@@ -199,6 +200,23 @@ Supervisor: bumplessd 0.1.0, process 812, since 2026-11-17 11:21:00 UTC (3 days 
 You need to do: nothing
 "
     );
+}
+
+#[test]
+fn a_rehearsal_in_words() {
+    let upgrade = Upgrade {
+        text: Some("rehearsal 1 of 3: cut".into()),
+        rehearsal: Some(1),
+        ..upgrading(Phase::Probation)
+    };
+    let text = report::report(&Status { upgrade: Some(upgrade), last: None, ..steady() }, NOW);
+    let part = "\
+An upgrade from 1.0.0 to 1.1.0 is under way, for 12 s.
+    Now: the new worker serves and is watched; the old one is ready to take over again.
+    rehearsal 1 of 3: cut
+    It hands back, for practice, at 2026-11-20 11:21:48 UTC (in 48 s).
+";
+    assert!(text.contains(part), "{text}");
 }
 
 #[test]
@@ -371,6 +389,7 @@ fn progress(phase: Phase) -> Reply {
         total: None,
         deadline: None,
         text: None,
+        rehearsal: None,
     })
 }
 

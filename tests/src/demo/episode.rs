@@ -67,7 +67,7 @@ impl Episode {
             .map_or_else(String::new, |worker| worker.release.to_string());
         let (begun, first, before) = (load.now(), load.oracle().begun(), load.counters());
         let mut story = Story { display, steps: Vec::new(), details: HashMap::new() };
-        let request = Request::Upgrade { version: Some(stamp.release.clone()), wait: true };
+        let request = Request::Upgrade { version: Some(stamp.release.clone()), wait: true, rehearse: false };
         let outcome = world
             .control()
             .ask(&request, |moment, progress| {

@@ -31,7 +31,7 @@ impl Story {
     /// Asks for the upgrade.
     pub fn begin(control: Control, release: &Release) -> Story {
         let (sender, steps) = mpsc::unbounded_channel();
-        let request = Request::Upgrade { version: Some(release.version.clone()), wait: true };
+        let request = Request::Upgrade { version: Some(release.version.clone()), wait: true, rehearse: false };
         let asked = tokio::spawn(async move {
             let mut last = None;
             let told = |at, progress: bumpless_control::reply::Progress| {

@@ -34,7 +34,7 @@ async fn client(world: &World, arguments: &[&str]) -> Result<String> {
 }
 
 async fn upgrade(world: &mut World, version: &str) -> Result<()> {
-    let request = Request::Upgrade { version: Some(version.parse()?), wait: true };
+    let request = Request::Upgrade { version: Some(version.parse()?), wait: true, rehearse: false };
     let outcome = world.control().ask(&request, |_, _| ()).await?;
     assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
     world.serving().await?;
@@ -165,7 +165,7 @@ async fn an_upgrade_is_unnoticed_over_both_families_and_a_killed_one_costs_no_ol
 
     let dies = Faults { after_cut: Some(AfterCut::Die(700)), ..Faults::default() };
     let bad = world.publish(&faulty("1.2.0", dies)?)?;
-    let request = Request::Upgrade { version: Some(bad.version), wait: true };
+    let request = Request::Upgrade { version: Some(bad.version), wait: true, rehearse: false };
     let mut cut = None;
     let control = world.control();
     let outcome = control.ask(&request, |at, step| {

@@ -9,5 +9,6 @@ mod faults;
 mod life;
 mod operator;
 mod publisher;
+mod rehearsal;
 mod supervisor_killed;
 mod under_load;

@@ -32,7 +32,7 @@ fn sound() -> Result<Stamp> {
 async fn kill_in(node: &mut UnderLoad, phase: Phase, stamp: &Stamp) -> Result<()> {
     let release = node.world.publish(stamp)?;
     let supervisor = Process::open(node.world.supervisor()?.pid() as i32)?;
-    let request = Request::Upgrade { version: Some(release.version), wait: true };
+    let request = Request::Upgrade { version: Some(release.version), wait: true, rehearse: false };
     let mut seen = Vec::new();
     let control = node.world.control();
     let asked = control.ask(&request, |_, progress| {
@@ -109,7 +109,7 @@ async fn while_it_goes_back_at_an_operators_word() -> Result<()> {
     let mut node = UnderLoad::start(Settings { probation: Duration::from_secs(10), ..settings() }).await?;
     let release = node.world.publish(&sound()?)?;
     let control = node.world.control();
-    let request = Request::Upgrade { version: Some(release.version), wait: false };
+    let request = Request::Upgrade { version: Some(release.version), wait: false, rehearse: false };
     control.ask(&request, |_, _| ()).await?;
     let in_phase = |phase: Phase| {
         move |status: &Status| status.upgrade.as_ref().is_some_and(|upgrade| upgrade.phase == phase)

@@ -65,7 +65,8 @@ impl UnderLoad {
 
     /// The same with a release that is published already.
     pub async fn upgrade_to(&mut self, release: &Release) -> Result<Outcome> {
-        let request = Request::Upgrade { version: Some(release.version.clone()), wait: true };
+        let request =
+            Request::Upgrade { version: Some(release.version.clone()), wait: true, rehearse: false };
         let control = self.world.control();
         let asked = tokio::time::timeout(UPGRADE, control.ask(&request, |_, _| ())).await;
         let outcome =

@@ -73,6 +73,8 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     between("worker.relay", &worker.relay, ms(100), secs(600))?;
 
     between("upgrade.probation", &upgrade.probation, secs(1), 7 * DAY)?;
+    between("upgrade.rehearsal", &upgrade.rehearsal, ms(100), DAY)?;
+    between("upgrade.rehearsal_gap", &upgrade.rehearsal_gap, ms(0), secs(60))?;
     between("upgrade.attempts", &upgrade.attempts, 1, 100)?;
     require("upgrade.retry_after", !upgrade.retry_after.is_empty(), "needs at least one duration")?;
     for after in &upgrade.retry_after {

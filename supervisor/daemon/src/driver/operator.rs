@@ -17,7 +17,7 @@ use crate::effects::unix_now;
 use crate::records::hold::Hold;
 use crate::releases::Record;
 use crate::status;
-use crate::upgrade::{Ask, Attempt, Event, Moment, State, Verdict};
+use crate::upgrade::{Ask, Attempt, Event, Moment, Rehearsal, State, Verdict};
 
 /// Who waits for the feed's answer.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) enum Pending {
     /// `bumpless check`.
     Check(Replies),
     /// `bumpless upgrade [VERSION]`.
-    Upgrade { version: Option<Version>, wait: bool, uid: u32, replies: Replies },
+    Upgrade { version: Option<Version>, wait: bool, rehearse: bool, uid: u32, replies: Replies },
 }
 
 /// Who waits for the end of the upgrade under way.
@@ -55,7 +55,9 @@ impl Driver {
                 replies.finish(Outcome::Done { answer: Answer::Versions(versions) });
             }
             Request::Check => self.check_for(Pending::Check(replies)),
-            Request::Upgrade { version, wait } => self.ask_upgrade(version, wait, uid, replies),
+            Request::Upgrade { version, wait, rehearse } => {
+                self.ask_upgrade(Pending::Upgrade { version, wait, rehearse, uid, replies });
+            }
             Request::Rollback { wait } => self.ask_rollback(wait, uid, replies),
             Request::Hold { reason } => {
                 let hold = Hold { reason: reason.clone(), at: unix_now(), by: Some(uid) };
@@ -99,15 +101,16 @@ impl Driver {
         }
     }
 
-    fn ask_upgrade(&mut self, version: Option<Version>, wait: bool, uid: u32, replies: Replies) {
-        if let Some(reason) = self.busy() {
-            return replies.finish(Outcome::Refused { reason });
+    fn ask_upgrade(&mut self, pending: Pending) {
+        let hold = self.ledger.hold();
+        let held = hold.map(|hold| format!("the node is held: {}. `bumpless unhold` frees it", hold.reason));
+        match (self.busy().or(held), pending) {
+            (None, pending) => self.check_for(pending),
+            (Some(_), Pending::Automatic) => {}
+            (Some(reason), Pending::Check(replies) | Pending::Upgrade { replies, .. }) => {
+                replies.finish(Outcome::Refused { reason });
+            }
         }
-        if let Some(hold) = self.ledger.hold() {
-            let reason = format!("the node is held: {}. `bumpless unhold` frees it", hold.reason);
-            return replies.finish(Outcome::Refused { reason });
-        }
-        self.check_for(Pending::Upgrade { version, wait, uid, replies });
     }
 
     /// Why no upgrade can begin now.
@@ -153,7 +156,7 @@ impl Driver {
                     self.next_check = self.next_check.min(Instant::now() + wait);
                     return;
                 }
-                self.begin(choice, None);
+                self.begin(choice, None, false);
             }
             Pending::Check(replies) => replies.finish(match (&self.feed_state.error, found) {
                 (Some(error), _) => Outcome::Failed { reason: error.clone() },
@@ -172,7 +175,7 @@ impl Driver {
                     Outcome::Done { answer: Answer::Checked(Checked { found: None, text: why }) }
                 }
             }),
-            Pending::Upgrade { wait, replies, .. } => {
+            Pending::Upgrade { wait, rehearse, replies, .. } => {
                 if let Some(reason) = self.busy() {
                     return replies.finish(Outcome::Refused { reason });
                 }
@@ -187,7 +190,7 @@ impl Driver {
                     Ok(choice) => {
                         let started = self.moving(&choice.release());
                         self.wait_or_answer(replies, wait, started, false);
-                        self.begin(choice, uid);
+                        self.begin(choice, uid, rehearse);
                     }
                 }
             }
@@ -243,12 +246,15 @@ impl Driver {
         }
     }
 
-    fn begin(&mut self, choice: bumpless_trust::Choice, by: Option<u32>) {
+    /// Rehearsed if that is asked for, or configured.
+    fn begin(&mut self, choice: bumpless_trust::Choice, by: Option<u32>, rehearse: bool) {
         let to = choice.release();
         let installed = matches!(self.edge.releases.find(&to), Ok(Some(_)));
         let from = self.edge.committed.as_ref().map(|committed| committed.release.clone());
         self.choice = Some(choice);
-        self.begin_attempt(Attempt { from, to, by }, installed);
+        let rehearsal =
+            if rehearse || self.edge.config.upgrade.rehearse { Rehearsal::Cut } else { Rehearsal::Off };
+        self.begin_attempt(Attempt { from, to, by, rehearsal }, installed);
     }
 
     fn begin_attempt(&mut self, attempt: Attempt, installed: bool) {
@@ -268,11 +274,9 @@ impl Driver {
             return self.go_back(wait, uid, replies);
         }
         let phase = status::phase(&self.state);
+        let ending = phase == Some(Phase::Draining) || self.state.verdict().is_some();
         match (phase, self.state.attempt().cloned()) {
-            (
-                Some(Phase::Draining | Phase::GoingBack | Phase::RollingBack | Phase::BackingOut),
-                Some(attempt),
-            ) => {
+            (Some(_), Some(attempt)) if ending => {
                 let reason =
                     format!("the upgrade to {} is ending; ask again when it has ended", attempt.to.version);
                 replies.finish(Outcome::Refused { reason });
@@ -311,7 +315,9 @@ impl Driver {
             return replies.finish(Outcome::Refused { reason });
         }
         self.ledger.lift(&previous.sha256);
-        let attempt = Attempt { from: Some(running), to: previous.release(), by: Some(uid) };
+        // What ran here before needs no rehearsal, and whoever goes back is in a hurry.
+        let rehearsal = Rehearsal::Off;
+        let attempt = Attempt { from: Some(running), to: previous.release(), by: Some(uid), rehearsal };
         let started = self.moving(&previous.release());
         self.wait_or_answer(replies, wait, started, true);
         self.going_back = Some(uid);
@@ -354,6 +360,7 @@ impl Driver {
             total: self.progress.and_then(|amount| amount.total),
             deadline: self.deadline(),
             text: status::text(&self.state),
+            rehearsal: attempt.rehearsal.number(),
         })
     }
 

@@ -3,7 +3,7 @@
 use bumpless_control::gap_ms;
 use bumpless_control::history::{Entry, Event as Happening};
 use bumpless_control::status::Amount;
-use bumpless_shared::control::{Instance, Report, Trouble};
+use bumpless_shared::control::{Instance, Report, Term, Trouble};
 
 use super::Driver;
 use crate::effects::unix_now;
@@ -83,13 +83,7 @@ impl Driver {
             Report::StateHash { id, hash, .. } => Said::Hash(id, hash),
             Report::Yielded { term, .. } => Said::Yielded(term),
             Report::Took { term } => {
-                let attempt = self.state.attempt();
-                let entry = Entry {
-                    from: attempt.and_then(|attempt| attempt.from.clone()),
-                    to: attempt.map(|attempt| attempt.to.clone()),
-                    reason: Some(format!("worker {from} took over, term {term}")),
-                    ..Entry::new(unix_now(), Happening::Cut)
-                };
+                let entry = self.handed_over(from, term);
                 self.ledger.append(&entry);
                 Said::Took(term)
             }
@@ -108,7 +102,7 @@ impl Driver {
                 eprintln!(
                     "bumplessd: worker {from} drained: {moved} connections moved, {cut_off} closed at the deadline"
                 );
-                Said::Drained
+                Said::Drained(cut_off)
             }
             Report::Removed { logs, generations } => {
                 self.edge.write_journal(|journal| journal.removed(&logs, &generations));
@@ -141,5 +135,21 @@ impl Driver {
             }
         };
         self.said(from, said);
+    }
+
+    /// A hand-over, for the history: forth or back.
+    fn handed_over(&self, taker: Instance, term: Term) -> Entry {
+        let entry = Entry::new(unix_now(), Happening::Cut);
+        let took = format!("worker {taker} took over, term {term}");
+        let Some(attempt) = self.state.attempt() else { return Entry { reason: Some(took), ..entry } };
+        let (old, new) = (attempt.from.clone(), Some(attempt.to.clone()));
+        let handle = self.edge.handles.get(&taker);
+        let back = handle.is_some_and(|handle| handle.worker.release != attempt.to);
+        let (from, to) = if back { (new, old) } else { (old, new) };
+        let reason = Some(match attempt.rehearsal.words() {
+            Some(part) => format!("{part}, {took}"),
+            None => took,
+        });
+        Entry { from, to, reason, ..entry }
     }
 }

@@ -162,7 +162,7 @@ impl Edge {
                 None
             }
             Effect::Fetch(_) | Effect::CancelAcquire | Effect::Install(_) => None,
-            Effect::Conclude { .. } | Effect::Alarm(_) | Effect::Note(_) => None,
+            Effect::Conclude { .. } | Effect::Alarm(_) | Effect::Rehearsed { .. } => None,
         }
     }
 

@@ -71,7 +71,7 @@ pub(super) fn cold(
         (Cold::Recording(worker, first), Event::Stored(Stored::Recorded(term))) => {
             let mut effects = vec![Effect::Tell(worker.instance, Command::Go { term })];
             if let Some(attempt) = first {
-                effects.push(Effect::Conclude { attempt, verdict: Verdict::Good, gap_us: None });
+                effects.push(Effect::conclude(attempt, Verdict::Good, None));
             }
             (
                 State::Cold { pair, step: Cold::Going(worker, term), deadline: now + rules.start, tries },
@@ -140,7 +140,7 @@ pub(super) fn cold(
 /// The node's first upgrade ends without anybody knowing whether it was recorded.
 fn with_undecided((state, mut effects): Step, first: Option<Attempt>, why: &str) -> Step {
     if let Some(attempt) = first {
-        effects.push(Effect::Conclude { attempt, verdict: Verdict::Unknown(why.into()), gap_us: None });
+        effects.push(Effect::conclude(attempt, Verdict::Unknown(why.into()), None));
     }
     (state, effects)
 }
@@ -163,7 +163,7 @@ fn cold_failed(
     match pair {
         Pair::Genesis(attempt) => {
             let generations = worker.map(|worker| worker.generation).into_iter().collect();
-            let conclude = Effect::Conclude { attempt, verdict, gap_us: None };
+            let conclude = Effect::conclude(attempt, verdict, None);
             (State::Vacant, vec![Effect::Discard { logs: vec![], generations }, conclude])
         }
         Pair::Committed(release, generation) => {
@@ -225,7 +225,7 @@ pub(super) fn clearing(
                 let pair = Pair::Committed(worker.release, worker.generation);
                 let (state, mut effects) = start_cold(pair, 0, now, rules);
                 effects.push(Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![old] });
-                effects.push(Effect::Conclude { attempt, verdict: Verdict::Good, gap_us });
+                effects.push(Effect::conclude(attempt, Verdict::Good, gap_us));
                 (state, effects)
             }
             After::Cold(release, generation) => {

@@ -78,8 +78,33 @@ pub enum Effect {
     },
     /// Something that an operator should see, in the history and in status.
     Alarm(String),
-    /// Something for the history.
-    Note(String),
+    /// The first two hand-overs of a rehearsal are done and nothing bumped: a line for the history.
+    Rehearsed {
+        /// The upgrade.
+        attempt: Attempt,
+        /// Microseconds without a holder at the cut.
+        cut_us: u64,
+        /// The same on the way back.
+        back_us: Option<u64>,
+    },
+}
+
+impl Effect {
+    /// The end of an upgrade. What went wrong in a rehearsal says in which part of it.
+    pub(super) fn conclude(attempt: Attempt, verdict: Verdict, gap_us: Option<u64>) -> Effect {
+        let told = |why: String| match attempt.rehearsal.words() {
+            Some(part) => format!("{part}: {why}"),
+            None => why,
+        };
+        let verdict = match verdict {
+            Verdict::Good => Verdict::Good,
+            Verdict::Bad(why) => Verdict::Bad(told(why)),
+            Verdict::Wrong(why) => Verdict::Wrong(told(why)),
+            Verdict::Unknown(why) => Verdict::Unknown(told(why)),
+            Verdict::RolledBack(why) => Verdict::RolledBack(why),
+        };
+        Effect::Conclude { attempt, verdict, gap_us }
+    }
 }
 
 /// The term of a committed record.

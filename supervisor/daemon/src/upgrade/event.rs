@@ -113,8 +113,8 @@ pub enum Said {
     Persisted,
     /// `Committed`: its logbook is ended.
     Sealed(Term),
-    /// `Drained`.
-    Drained,
+    /// `Drained`, with the connections that were closed at the deadline.
+    Drained(u64),
     /// `Heartbeat`.
     Heartbeat(Heartbeat),
     /// `Suspect`.

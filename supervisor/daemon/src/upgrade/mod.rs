@@ -34,6 +34,13 @@
 //! forward: until it is durable nothing is sealed, and if the new worker dies meanwhile the record is
 //! made durable first and the new pair started cold from it.
 //!
+//! **A rehearsal** makes three hand-overs before the real probation: the cut, watched for a moment; the
+//! graceful way back; and, since the instance that yielded never holds again, a second one is started
+//! and cut over to under terms of its own. [`Rehearsal`] in the attempt says which of the three it is
+//! about, and so what is different: how long the watch is, what follows it, and that a gap above the
+//! limit, one failed canary request or one connection closed at a drain's deadline is enough for a
+//! verdict. The third cut's gap ends the rehearsal; from there on it is an upgrade like any other.
+//!
 //! Nothing here reads a clock, a file or a socket. Deadlines are moments that come back with
 //! [`Event::Tick`]; the one wait without a bound is that for the confirmed death of a killed process,
 //! and it raises an alarm.
@@ -55,4 +62,4 @@ mod tests;
 pub use effect::{Effect, RecordTerm};
 pub use event::{Acquired, Ask, Event, Launched, Said, Stored};
 pub use rules::Rules;
-pub use state::{Attempt, Moment, State, Terms, Verdict, Worker};
+pub use state::{Attempt, Moment, Rehearsal, State, Terms, Verdict, Worker};

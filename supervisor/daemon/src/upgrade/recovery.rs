@@ -5,7 +5,8 @@
 //!
 //! - **A holder stays the holder.** On the committed generation it serves on: beside a worker that
 //!   yielded to it a commit is carried to its end, or a way back if that one is the candidate;
-//!   otherwise the attempt is over. On another generation it is on probation, and is judged on.
+//!   otherwise the attempt is over. On another generation it is on probation, and is judged on. (In a
+//!   rehearsal its cut was not measured by us, so it is handed back, without a verdict.)
 //! - **Nobody holds**: every worker that is not on the committed generation is killed and confirmed;
 //!   then a frozen one on it resumes.
 //! - **Nobody is left**: the committed pair starts cold.
@@ -20,7 +21,9 @@ use super::cold::{clear, start_cold};
 use super::effect::Effect;
 use super::judge::{Baseline, Judge};
 use super::rules::Rules;
-use super::state::{After, Attempt, Back, Moment, Old, Pair, Serving, State, Terms, Verdict, Worker};
+use super::state::{
+    After, Attempt, Back, Moment, Old, Pair, Rehearsal, Return, Serving, State, Terms, Verdict, Worker,
+};
 use super::step::{Cut, drain_new, seal};
 
 /// A living worker, as it told us.
@@ -90,14 +93,22 @@ pub fn recover(found: Found, now: Moment, rules: &Rules) -> (State, Vec<Effect>)
         {
             // The one that yielded is the candidate: a way back that goes on to its end.
             effects.push(Effect::Tell(new.instance, Command::Go { term }));
-            let (new, attempt, terms) = (new.clone(), attempt.clone(), *terms);
+            let (new, mut attempt, terms) = (new.clone(), attempt.clone(), *terms);
+            if attempt.rehearsal == Rehearsal::Cut {
+                attempt.rehearsal = Rehearsal::Back;
+            }
             let cut = Cut { old: worker, new, attempt, terms, gap_us: None };
-            let (state, more) = drain_new(cut, Verdict::Unknown(why.into()), now, rules);
+            let (state, more) = drain_new(cut, Return::Ends(Verdict::Unknown(why.into())), now, rules);
             effects.extend(more);
             return (state, effects);
         }
         if old.is_some() || terms.is_some() {
-            let attempt = attempt.unwrap_or(Attempt { from: None, to: release.clone(), by: None });
+            let attempt = attempt.unwrap_or(Attempt {
+                from: None,
+                to: release.clone(),
+                by: None,
+                rehearsal: Rehearsal::Off,
+            });
             let terms = terms.unwrap_or(Terms { held: term, take: term, resume: term });
             let old = old_of(old, &worker, term, &intent, now, &mut effects);
             let (state, more) = seal(old, worker, attempt, terms, None, now, rules);
@@ -109,16 +120,20 @@ pub fn recover(found: Found, now: Moment, rules: &Rules) -> (State, Vec<Effect>)
             let logs = terms.map_or(vec![], |terms| vec![terms.held, terms.take]);
             let generations = (candidate != generation).then_some(candidate).into_iter().collect();
             effects.push(Effect::Discard { logs, generations });
-            effects.push(Effect::Conclude { attempt, verdict: Verdict::Unknown(why.into()), gap_us: None });
+            effects.push(Effect::conclude(attempt, Verdict::Unknown(why.into()), None));
         }
         return (State::Steady(Serving::new(worker, term, now)), effects);
     }
-    let attempt =
-        attempt.unwrap_or(Attempt { from: Some(release.clone()), to: worker.release.clone(), by: None });
+    let mut attempt = attempt.unwrap_or(Attempt {
+        from: Some(release.clone()),
+        to: worker.release.clone(),
+        by: None,
+        rehearsal: Rehearsal::Off,
+    });
     let Some(terms) = terms else {
         // Nothing says under which term the old one may resume: the committed pair and the logbooks do.
         effects.push(Effect::Kill(worker.instance));
-        effects.push(Effect::Conclude { attempt, verdict: Verdict::Unknown(why.into()), gap_us: None });
+        effects.push(Effect::conclude(attempt, Verdict::Unknown(why.into()), None));
         let mut dying = vec![worker];
         if let Some(old) = old {
             effects.push(Effect::Kill(old.worker.instance));
@@ -137,8 +152,15 @@ pub fn recover(found: Found, now: Moment, rules: &Rules) -> (State, Vec<Effect>)
             Old::Gone(Worker { instance: 0, generation, release, tag })
         }
     };
+    attempt.rehearsal = match (attempt.rehearsal, &old) {
+        (Rehearsal::Cut | Rehearsal::Back, Old::Warm(..)) => Rehearsal::Cut,
+        // Nobody is left to hand back to, or all that was left to do was to measure the third cut.
+        (Rehearsal::Cut | Rehearsal::Back, Old::Gone(_)) | (Rehearsal::Again | Rehearsal::Off, _) => {
+            Rehearsal::Off
+        }
+    };
     let judge = Judge::new(Baseline::default(), now);
-    let until = now + rules.probation;
+    let until = now + attempt.rehearsal.watch(rules);
     (State::Probation { old, new: worker, attempt, terms, gap_us: None, judge, until }, effects)
 }
 
@@ -186,7 +208,7 @@ fn nothing_committed(intent: Option<Intent>, alive: Vec<Survivor>) -> (State, Ve
     if let Some(Intent { attempt, generation, .. }) = intent {
         effects.push(Effect::Discard { logs: vec![], generations: vec![generation] });
         let verdict = Verdict::Unknown("the supervisor was replaced during the first start".into());
-        effects.push(Effect::Conclude { attempt, verdict, gap_us: None });
+        effects.push(Effect::conclude(attempt, verdict, None));
     }
     (State::Vacant, effects)
 }
@@ -245,7 +267,7 @@ fn nobody_holds(
         effects.push(Effect::Discard { logs, generations: vec![candidate] });
     }
     if let Some(attempt) = attempt {
-        effects.push(Effect::Conclude { attempt, verdict, gap_us: None });
+        effects.push(Effect::conclude(attempt, verdict, None));
     }
     if dying.is_empty() {
         let (state, more) = start_cold(Pair::Committed(release, generation), 0, now, rules);

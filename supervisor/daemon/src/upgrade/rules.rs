@@ -23,6 +23,10 @@ pub struct Rules {
     pub cut: Duration,
     /// Probation.
     pub probation: Duration,
+    /// How long the first cut of a rehearsal is watched before it is taken back.
+    pub rehearsal: Duration,
+    /// A hand-over of a rehearsal in which nothing was served for longer is a bump.
+    pub rehearsal_gap: Duration,
     /// One step of a commit or of a way back that makes a database durable.
     pub persist: Duration,
     /// The old worker's answer to `Retire`, and its getting ready for a reverse cut.

@@ -43,6 +43,44 @@ pub struct Attempt {
     pub to: Release,
     /// The operator's uid, if it was asked for.
     pub by: Option<u32>,
+    /// Whether it is rehearsed, and how far that is.
+    pub rehearsal: Rehearsal,
+}
+
+/// Which of the three hand-overs of a rehearsal an upgrade is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Rehearsal {
+    /// None: it is not rehearsed, or the rehearsal is over.
+    #[default]
+    Off,
+    /// The first: a cut that is taken back after a short watch.
+    Cut,
+    /// The second: the graceful way back.
+    Back,
+    /// The third: the cut to a second instance, whose probation is then the real one.
+    Again,
+}
+
+impl Rehearsal {
+    /// Of three; `None` outside of a rehearsal.
+    pub fn number(self) -> Option<u8> {
+        match self {
+            Rehearsal::Off => None,
+            Rehearsal::Cut => Some(1),
+            Rehearsal::Back => Some(2),
+            Rehearsal::Again => Some(3),
+        }
+    }
+
+    /// In words; `None` outside of a rehearsal.
+    pub fn words(self) -> Option<&'static str> {
+        match self {
+            Rehearsal::Off => None,
+            Rehearsal::Cut => Some("rehearsal 1 of 3: cut"),
+            Rehearsal::Back => Some("rehearsal 2 of 3: way back"),
+            Rehearsal::Again => Some("rehearsal 3 of 3: cut"),
+        }
+    }
 }
 
 /// How an upgrade ended. What follows from it (try again, quarantine) is in [`super::retry`].
@@ -246,6 +284,30 @@ pub enum Reverse {
     Draining(Moment),
 }
 
+/// What the graceful way back is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Return {
+    /// The upgrade ends with this verdict.
+    Ends(Verdict),
+    /// It is rehearsed and nothing has bumped so far; a second instance follows.
+    Rehearsed {
+        /// The gap of the cut before it, microseconds.
+        cut_us: u64,
+        /// Whether all connections of the new worker are known to have moved.
+        moved: bool,
+    },
+}
+
+impl Return {
+    /// How the upgrade ends if the way back does not go as it should.
+    pub(super) fn or(self, verdict: Verdict) -> Verdict {
+        match self {
+            Return::Ends(verdict) => verdict,
+            Return::Rehearsed { .. } => verdict,
+        }
+    }
+}
+
 /// What follows once every process that has to die is dead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum After {
@@ -394,7 +456,7 @@ pub enum State {
         /// When the holder was last heard.
         heard: Moment,
     },
-    /// The operator took it back in probation: the same cut the other way round.
+    /// An operator takes it back in probation, or it is rehearsed: the same cut the other way round.
     Reversing {
         /// Will hold.
         old: Worker,
@@ -407,7 +469,7 @@ pub enum State {
         /// Where it stands.
         step: Reverse,
         /// Why.
-        verdict: Verdict,
+        why: Return,
         /// What the new one measured from its freeze to the old one's `Took`.
         gap_us: Option<u64>,
         /// Then the new one is killed; the old one resumes, or goes on where it holds already.

@@ -13,8 +13,8 @@ use super::event::{Acquired, Ask, Event, Launched, Said, Stored};
 use super::judge::{Baseline, Judge};
 use super::rules::Rules;
 use super::state::{
-    After, Attempt, Back, Commit, Hashes, Levelling, Moment, Old, Pair, Reverse, Serving, State, Terms,
-    Verdict, Worker,
+    After, Attempt, Back, Commit, Hashes, Levelling, Moment, Old, Pair, Rehearsal, Return, Reverse, Serving,
+    State, Terms, Verdict, Worker,
 };
 
 pub(super) type Step = (State, Vec<Effect>);
@@ -88,15 +88,9 @@ impl State {
                 now,
                 rules,
             ),
-            State::Reversing { old, new, attempt, terms, step, verdict, gap_us, deadline } => reversing(
-                Cut { old, new, attempt, terms, gap_us },
-                step,
-                verdict,
-                deadline,
-                event,
-                now,
-                rules,
-            ),
+            State::Reversing { old, new, attempt, terms, step, why, gap_us, deadline } => {
+                reversing(Cut { old, new, attempt, terms, gap_us }, step, why, deadline, event, now, rules)
+            }
             State::RollingBack { old, new, attempt, terms, step, verdict, gap_us, deadline } => rolling_back(
                 Cut { old, new, attempt, terms, gap_us },
                 step,
@@ -164,7 +158,7 @@ impl State {
         if let Some(attempt) = self.attempt() {
             let stopped = || Verdict::Unknown("the supervisor was stopped".into());
             let verdict = self.verdict().cloned().unwrap_or_else(stopped);
-            effects.push(Effect::Conclude { attempt: attempt.clone(), verdict, gap_us: None });
+            effects.push(Effect::conclude(attempt.clone(), verdict, None));
         }
         if left.is_empty() {
             return (State::Stopped, effects);
@@ -192,7 +186,7 @@ impl State {
         });
         if let Some(attempt) = self.attempt() {
             let verdict = self.verdict().cloned().unwrap_or_else(|| Verdict::Unknown(why.into()));
-            effects.push(Effect::Conclude { attempt: attempt.clone(), verdict, gap_us: None });
+            effects.push(Effect::conclude(attempt.clone(), verdict, None));
         }
         clear(dying, After::Cold(serving.release, serving.generation), effects, now, rules)
     }
@@ -328,7 +322,7 @@ fn acquiring(
     stay: impl FnOnce(Option<Serving>, Attempt) -> State,
 ) -> Step {
     let end = |serving: Option<Serving>, attempt, verdict, mut effects: Vec<Effect>| {
-        effects.push(Effect::Conclude { attempt, verdict, gap_us: None });
+        effects.push(Effect::conclude(attempt, verdict, None));
         (serving.map_or(State::Vacant, State::Steady), effects)
     };
     match event {
@@ -357,6 +351,8 @@ fn asked_back(uid: u32) -> Verdict {
 
 fn start_new(serving: Option<Serving>, attempt: Attempt, now: Moment, rules: &Rules) -> Step {
     let Some(serving) = serving else {
+        // There is nothing that a rehearsal could hand back to.
+        let attempt = Attempt { rehearsal: Rehearsal::Off, ..attempt };
         return start_cold(Pair::Genesis(attempt), 0, now, rules);
     };
     let spawn = Effect::Spawn {
@@ -383,16 +379,16 @@ fn starting(
                 (State::Starting { serving, attempt, new: Some(worker), deadline }, vec![])
             }
             Event::Launched(Launched::Failed(verdict)) => {
-                let conclude = Effect::Conclude { attempt, verdict, gap_us: None };
+                let conclude = Effect::conclude(attempt, verdict, None);
                 (State::Steady(serving), vec![conclude])
             }
             Event::Asked(Ask::Rollback { uid }) => {
-                let conclude = Effect::Conclude { attempt, verdict: asked_back(uid), gap_us: None };
+                let conclude = Effect::conclude(attempt, asked_back(uid), None);
                 (State::Steady(serving), vec![conclude])
             }
             Event::Tick if now >= deadline => {
                 let verdict = Verdict::Unknown("verifying and starting it took too long".into());
-                (State::Steady(serving), vec![Effect::Conclude { attempt, verdict, gap_us: None }])
+                (State::Steady(serving), vec![Effect::conclude(attempt, verdict, None)])
             }
             Event::Tick
             | Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
@@ -601,7 +597,7 @@ fn candidate_fails(
             | Said::Retired(_)
             | Said::Persisted
             | Said::Sealed(_)
-            | Said::Drained
+            | Said::Drained(_)
             | Said::Heartbeat(_)
             | Said::Suspects(..) => (stay(candidate), vec![]),
         },
@@ -676,7 +672,7 @@ fn gone(candidate: Candidate, verdict: Verdict, mut effects: Vec<Effect>) -> Ste
     let Candidate { serving, attempt, new } = candidate;
     effects.push(Effect::Tell(serving.worker.instance, Command::PeerGone { tag: new.tag }));
     effects.push(Effect::Discard { logs: vec![], generations: vec![new.generation] });
-    effects.push(Effect::Conclude { attempt, verdict, gap_us: None });
+    effects.push(Effect::conclude(attempt, verdict, None));
     (State::Steady(serving), effects)
 }
 
@@ -697,12 +693,9 @@ fn cutting(cut: Cut, baseline: Baseline, deadline: Moment, event: Event, now: Mo
     match event {
         Event::Said(who, Said::Took(term)) if who == id && term == take => {
             let Cut { old, new, attempt, terms, gap_us } = cut;
-            let judge = Judge::new(baseline, now);
-            let old = Old::Warm(old, now);
-            (
-                State::Probation { old, new, attempt, terms, gap_us, judge, until: now + rules.probation },
-                vec![],
-            )
+            let until = now + attempt.rehearsal.watch(rules);
+            let watch = Watch { old: Old::Warm(old, now), new, attempt, terms, gap_us };
+            measured(watch, Judge::new(baseline, now), until, now, rules)
         }
         Event::Said(who, Said::Resigned(gap)) if who == old => {
             (stay(Cut { gap_us: Some(gap), ..cut }), vec![])
@@ -791,9 +784,49 @@ fn lost_old(cut: Cut, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
     let effects = vec![
         Effect::Kill(new.instance),
         Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![new.generation] },
-        Effect::Conclude { attempt, verdict, gap_us },
+        Effect::conclude(attempt, verdict, gap_us),
     ];
     clear(vec![new], After::Cold(old.release, old.generation), effects, now, rules)
+}
+
+impl Rehearsal {
+    /// How long the new worker is watched.
+    pub(super) fn watch(self, rules: &Rules) -> std::time::Duration {
+        match self {
+            Rehearsal::Cut | Rehearsal::Back => rules.rehearsal,
+            Rehearsal::Off | Rehearsal::Again => rules.probation,
+        }
+    }
+
+    /// A gap that a rehearsal does not let pass.
+    fn bump(self, gap_us: u64, rules: &Rules) -> Option<Verdict> {
+        let allowed = u64::try_from(rules.rehearsal_gap.as_micros()).unwrap_or(u64::MAX);
+        match self {
+            Rehearsal::Off => None,
+            Rehearsal::Cut | Rehearsal::Back | Rehearsal::Again => (gap_us > allowed).then(|| {
+                bad(format!(
+                    "nothing was served for {} ms, {} are allowed",
+                    gap_us as f64 / 1000.0,
+                    allowed as f64 / 1000.0
+                ))
+            }),
+        }
+    }
+}
+
+/// The new worker holds. Once the gap of a cut is known, a rehearsal judges it; with that of the third
+/// cut it is over.
+fn measured(mut watch: Watch, judge: Judge, until: Moment, now: Moment, rules: &Rules) -> Step {
+    if let Some(gap_us) = watch.gap_us {
+        if let Some(verdict) = watch.attempt.rehearsal.bump(gap_us, rules) {
+            return reverse(watch, Return::Ends(verdict), now, rules);
+        }
+        if watch.attempt.rehearsal == Rehearsal::Again {
+            watch.attempt.rehearsal = Rehearsal::Off;
+        }
+    }
+    let Watch { old, new, attempt, terms, gap_us } = watch;
+    (State::Probation { old, new, attempt, terms, gap_us, judge, until }, vec![])
 }
 
 fn probation(
@@ -831,10 +864,15 @@ fn probation(
                 return condemned(watch, Verdict::Unknown(why), now, rules);
             }
             let old = Old::Warm(watch.old.worker().clone(), now);
-            (stay(Watch { old, ..watch }, judge), vec![])
+            let watch = Watch { old, ..watch };
+            // In a rehearsal not even one may fail that would be chance otherwise.
+            if watch.attempt.rehearsal == Rehearsal::Cut && beat.canary_failed > 0 {
+                return reverse(watch, Return::Ends(canaries(beat.canary_failed)), now, rules);
+            }
+            (stay(watch, judge), vec![])
         }
         Event::Said(who, Said::Resigned(gap)) if Some(who) == warm => {
-            (stay(Watch { gap_us: Some(gap), ..watch }, judge), vec![])
+            measured(Watch { gap_us: Some(gap), ..watch }, judge, until, now, rules)
         }
         Event::Said(who, Said::Suspects(kind, why)) if Some(who) == warm => {
             condemned(watch, suspected(kind, why), now, rules)
@@ -859,16 +897,19 @@ fn probation(
             if now < until {
                 return (stay(watch, judge), vec![]);
             }
-            begin_commit(watch, judge.heard(), now, rules)
+            match watch.attempt.rehearsal {
+                Rehearsal::Off | Rehearsal::Again => begin_commit(watch, judge.heard(), now, rules),
+                Rehearsal::Cut | Rehearsal::Back => rehearse_back(watch, now, rules),
+            }
         }
-        Event::Asked(Ask::Rollback { uid }) => reverse(watch, asked_back(uid), now, rules),
+        Event::Asked(Ask::Rollback { uid }) => reverse(watch, Return::Ends(asked_back(uid)), now, rules),
         // A supervisor before this one had ordered the way back, and its order was carried out just now.
         Event::Said(who, Said::Resigned(gap)) if who == id => match watch.old {
             Old::Warm(old, _) => {
                 let Watch { new, attempt, terms, .. } = watch;
                 let why = "it was taken back while the supervisor was replaced";
                 let cut = Cut { old, new, attempt, terms, gap_us: Some(gap) };
-                drain_new(cut, Verdict::Unknown(why.into()), now, rules)
+                drain_new(cut, Return::Ends(Verdict::Unknown(why.into())), now, rules)
             }
             Old::Gone(_) => (stay(watch, judge), vec![]),
         },
@@ -879,7 +920,16 @@ fn probation(
         Event::Closed(who) if Some(who) == warm => (stay(watch, judge), vec![Effect::Kill(who)]),
         Event::Ended(who, _) if Some(who) == warm => {
             let (old, effects) = bury_old(&watch);
-            (stay(Watch { old, ..watch }, judge), effects)
+            let mut watch = Watch { old, ..watch };
+            if watch.attempt.rehearsal != Rehearsal::Cut {
+                return (stay(watch, judge), effects);
+            }
+            // There is nothing to go back to, and nothing is wrong with the one that serves: ending it for
+            // the rehearsal's sake would be the bump. It is watched as if there had been none.
+            watch.attempt.rehearsal = Rehearsal::Off;
+            let until = now + rules.probation;
+            let Watch { old, new, attempt, terms, gap_us } = watch;
+            (State::Probation { old, new, attempt, terms, gap_us, judge, until }, effects)
         }
         Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
         | Event::Acquired(_)
@@ -923,7 +973,7 @@ fn new_died(watch: Watch, verdict: Verdict, now: Moment, rules: &Rules) -> Step 
         Old::Gone(old) => {
             let effects = vec![
                 Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![new.generation] },
-                Effect::Conclude { attempt, verdict, gap_us: None },
+                Effect::conclude(attempt, verdict, None),
             ];
             clear(vec![], After::Cold(old.release, old.generation), effects, now, rules)
         }
@@ -1150,7 +1200,7 @@ fn died_after_commit(watch: Watch, step: &Commit, how: Ending, now: Moment, rule
     let after = match step {
         Commit::Sealing | Commit::Draining => {
             effects.push(Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![old] });
-            effects.push(Effect::Conclude { attempt, verdict: Verdict::Good, gap_us });
+            effects.push(Effect::conclude(attempt, Verdict::Good, gap_us));
             After::Cold(new.release, new.generation)
         }
         Commit::Hashing(_) | Commit::Persisting | Commit::Retiring | Commit::Recording => {
@@ -1166,54 +1216,94 @@ fn committed(watch: Watch, heard: Moment) -> Step {
     let effects = vec![
         Effect::Tell(new.instance, Command::PeerGone { tag: old.tag }),
         Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![old.generation] },
-        Effect::Conclude { attempt, verdict: Verdict::Good, gap_us },
+        Effect::conclude(attempt, Verdict::Good, gap_us),
     ];
     (State::Steady(Serving::new(new, terms.take, heard)), effects)
 }
 
 // -------------------------------------------------------------------------------------- the way back
 
-/// Nothing is wrong with the new worker, or only so little that its connections need not suffer: the
-/// same cut the other way round. Without an old worker that could take over there is no such way.
-fn reverse(watch: Watch, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
+fn canaries(failed: u64) -> Verdict {
+    bad(format!("{failed} canary requests failed"))
+}
+
+/// The short watch of a rehearsal is over, and nothing bumped.
+fn rehearse_back(mut watch: Watch, now: Moment, rules: &Rules) -> Step {
+    let Some(cut_us) = watch.gap_us else {
+        let why = "the supervisor was replaced in the middle of it, so it was not measured".to_owned();
+        return reverse(watch, Return::Ends(Verdict::Unknown(why)), now, rules);
+    };
+    watch.attempt.rehearsal = Rehearsal::Back;
+    reverse(watch, Return::Rehearsed { cut_us, moved: false }, now, rules)
+}
+
+/// Nothing is wrong with the new worker, or nothing for which its connections need to suffer: the same
+/// cut the other way round. Without an old worker that could take over there is no such way.
+fn reverse(watch: Watch, why: Return, now: Moment, rules: &Rules) -> Step {
     let Watch { old, new, attempt, terms, gap_us } = watch;
     let Old::Warm(old, _) = old else {
+        let verdict = why.or(Verdict::Unknown("the old worker has died".into()));
         return condemned(Watch { old, new, attempt, terms, gap_us }, verdict, now, rules);
     };
     let prepare = Effect::Tell(old.instance, Command::Prepare { term: terms.resume, reserve: None });
     let (step, deadline) = (Reverse::Preparing, now + rules.retire);
-    let state = State::Reversing { old, new, attempt, terms, step, verdict, gap_us: None, deadline };
-    (state, vec![prepare])
+    (State::Reversing { old, new, attempt, terms, step, why, gap_us: None, deadline }, vec![prepare])
 }
 
 /// The old worker holds again. The new one, which never will, relays to it and sends its connections
 /// there; only when its process has ended does anybody answer for its tag.
-pub(super) fn drain_new(cut: Cut, verdict: Verdict, now: Moment, rules: &Rules) -> Step {
+pub(super) fn drain_new(cut: Cut, why: Return, now: Moment, rules: &Rules) -> Step {
     let Cut { old, new, attempt, terms, gap_us } = cut;
     let drain = Command::Drain { stagger_ms: millis(rules.stagger), deadline_ms: millis(rules.drain) };
     let tell = vec![Effect::Tell(new.instance, drain)];
     // It closes what is left at the end of the drain and then exits by itself.
     let (step, deadline) = (Reverse::Draining(now), now + rules.drain + rules.kill_alarm);
-    (State::Reversing { old, new, attempt, terms, step, verdict, gap_us, deadline }, tell)
+    (State::Reversing { old, new, attempt, terms, step, why, gap_us, deadline }, tell)
+}
+
+/// The new worker has ended and the old one holds, and answers for its tag.
+fn handed_back(cut: Cut, why: Return, heard: Moment, how: Ending, now: Moment, rules: &Rules) -> Step {
+    let Cut { old, new, attempt, terms, gap_us } = cut;
+    let mut effects = vec![Effect::Tell(old.instance, Command::PeerGone { tag: new.tag })];
+    match why {
+        Return::Rehearsed { cut_us, moved: true } => {
+            effects.push(Effect::Discard {
+                logs: vec![terms.held, terms.take],
+                generations: vec![new.generation],
+            });
+            effects.push(Effect::Rehearsed { attempt: attempt.clone(), cut_us, back_us: gap_us });
+            let attempt = Attempt { rehearsal: Rehearsal::Again, ..attempt };
+            let serving = Serving::new(old, terms.resume, heard);
+            let (state, more) = start_new(Some(serving), attempt, now, rules);
+            effects.extend(more);
+            (state, effects)
+        }
+        why @ (Return::Ends(_) | Return::Rehearsed { moved: false, .. }) => {
+            let verdict = why.or(bad(format!("{how} before its connections had moved")));
+            effects.push(Effect::Tell(old.instance, Command::Persist));
+            let (step, deadline) = (Back::Persisting(heard), now + rules.persist);
+            (State::RollingBack { old, new, attempt, terms, step, verdict, gap_us, deadline }, effects)
+        }
+    }
 }
 
 fn reversing(
     cut: Cut,
     step: Reverse,
-    verdict: Verdict,
+    why: Return,
     deadline: Moment,
     event: Event,
     now: Moment,
     rules: &Rules,
 ) -> Step {
     let (old, id, term) = (cut.old.instance, cut.new.instance, cut.terms.resume);
-    let at = |Cut { old, new, attempt, terms, gap_us }: Cut, step, deadline, verdict| State::Reversing {
+    let at = |Cut { old, new, attempt, terms, gap_us }: Cut, step, deadline, why| State::Reversing {
         old,
         new,
         attempt,
         terms,
         step,
-        verdict,
+        why,
         gap_us,
         deadline,
     };
@@ -1223,70 +1313,110 @@ fn reversing(
         {
             let order = Command::Cut { term, resume: 0, window_ms: millis(rules.window) };
             let deadline = now + rules.window + rules.cut;
-            (at(cut, Reverse::Cutting, deadline, verdict), vec![Effect::Tell(id, order)])
+            (at(cut, Reverse::Cutting, deadline, why), vec![Effect::Tell(id, order)])
         }
         // Said once it relays: before that, a drain would send its clients away unanswered.
         (Reverse::Preparing | Reverse::Cutting, Event::Said(who, Said::Resigned(gap))) if who == id => {
-            drain_new(Cut { gap_us: Some(gap), ..cut }, verdict, now, rules)
+            let why = match (why, cut.attempt.rehearsal.bump(gap, rules)) {
+                (Return::Rehearsed { .. }, Some(verdict)) => Return::Ends(verdict),
+                (why, Some(_) | None) => why,
+            };
+            drain_new(Cut { gap_us: Some(gap), ..cut }, why, now, rules)
         }
-        (Reverse::Preparing | Reverse::Cutting, Event::Said(who, Said::Refused(..)))
+        (Reverse::Preparing | Reverse::Cutting, Event::Said(who, Said::Refused(order, reason)))
+            if who == id =>
+        {
+            kill_new(cut, why.or(bad(format!("refused {order}: {reason}"))), now, rules)
+        }
+        (Reverse::Preparing | Reverse::Cutting, Event::Said(who, Said::Refused(order, reason)))
+            if who == old =>
+        {
+            let verdict = Verdict::Unknown(format!("the old worker refused {order}: {reason}"));
+            kill_new(cut, why.or(verdict), now, rules)
+        }
+        (Reverse::Preparing | Reverse::Cutting, Event::Said(who, Said::Suspects(kind, reason)))
+            if who == old =>
+        {
+            kill_new(cut, why.or(suspected(kind, reason)), now, rules)
+        }
+        (Reverse::Preparing | Reverse::Cutting, Event::Said(who, Said::Trouble(trouble, reason)))
             if who == id || who == old =>
         {
-            kill_new(cut, verdict, now, rules)
+            match of_trouble(trouble, reason) {
+                Some(verdict) => kill_new(cut, why.or(verdict), now, rules),
+                None => (at(cut, step, deadline, why), vec![]),
+            }
         }
-        (Reverse::Preparing | Reverse::Cutting, Event::Said(who, Said::Suspects(..))) if who == old => {
-            kill_new(cut, verdict, now, rules)
+        (Reverse::Preparing, Event::Tick) if now >= deadline => {
+            let verdict = Verdict::Unknown("the old worker did not get ready in time".into());
+            kill_new(cut, why.or(verdict), now, rules)
         }
-        (Reverse::Preparing | Reverse::Cutting, Event::Said(who, Said::Trouble(trouble, why)))
-            if (who == id || who == old) && of_trouble(trouble, why.clone()).is_some() =>
-        {
-            kill_new(cut, verdict, now, rules)
-        }
-        (Reverse::Preparing | Reverse::Cutting, Event::Tick) if now >= deadline => {
-            kill_new(cut, verdict, now, rules)
+        (Reverse::Cutting, Event::Tick) if now >= deadline => {
+            kill_new(cut, why.or(bad("did not hand back in time")), now, rules)
         }
         (Reverse::Preparing | Reverse::Cutting, Event::Closed(who)) if who == id => {
-            kill_new(cut, verdict, now, rules)
+            kill_new(cut, why.or(bad("closed its control channel")), now, rules)
         }
-        (Reverse::Preparing | Reverse::Cutting, Event::Ended(who, _)) if who == id => {
-            resume_old(cut, verdict, vec![], now, rules)
+        (Reverse::Preparing | Reverse::Cutting, Event::Ended(who, how)) if who == id => {
+            resume_old(cut, why.or(bad(format!("{how} on the way back"))), vec![], now, rules)
         }
-        // However it ended: the old one holds, and answers for its tag.
-        (Reverse::Draining(heard), Event::Ended(who, _)) if who == id => {
-            let Cut { old, new, attempt, terms, gap_us } = cut;
-            let effects = vec![
-                Effect::Tell(old.instance, Command::PeerGone { tag: new.tag }),
-                Effect::Tell(old.instance, Command::Persist),
-            ];
-            let (step, deadline) = (Back::Persisting(heard), now + rules.persist);
-            (State::RollingBack { old, new, attempt, terms, step, verdict, gap_us, deadline }, effects)
+        (Reverse::Draining(_), Event::Said(who, Said::Drained(cut_off))) if who == id => {
+            let why = match (why, cut_off) {
+                (Return::Rehearsed { cut_us, .. }, 0) => Return::Rehearsed { cut_us, moved: true },
+                (Return::Rehearsed { .. }, _) => Return::Ends(bad(format!(
+                    "{cut_off} connections had not moved after {} s and were closed",
+                    rules.drain.as_secs_f32()
+                ))),
+                (Return::Ends(verdict), _) => Return::Ends(verdict),
+            };
+            (at(cut, step, deadline, why), vec![])
         }
-        (Reverse::Draining(_), Event::Said(who, Said::Heartbeat(_))) if who == old => {
-            (at(cut, Reverse::Draining(now), deadline, verdict), vec![])
-        }
-        (Reverse::Draining(heard), Event::Tick) if now >= heard + rules.limits.silence => {
-            (at(cut, Reverse::Draining(now), deadline, verdict), vec![Effect::Kill(old)])
+        (Reverse::Draining(heard), Event::Ended(who, how)) if who == id => {
+            handed_back(cut, why, heard, how, now, rules)
         }
         (Reverse::Draining(_), Event::Tick) if now >= deadline => {
-            let why = format!("worker {id} was sent away and has not ended by itself; it is killed");
-            let effects = vec![Effect::Kill(id), Effect::Alarm(why)];
-            (at(cut, step, now + rules.kill_alarm, verdict), effects)
+            let text = format!("worker {id} was sent away and has not ended by itself; it is killed");
+            let effects = vec![Effect::Kill(id), Effect::Alarm(text)];
+            (at(cut, step, now + rules.kill_alarm, why), effects)
         }
-        (step, Event::Closed(who)) if who == old => {
-            (at(cut, step, deadline, verdict), vec![Effect::Kill(old)])
+        (Reverse::Draining(heard), Event::Tick) if now >= heard + rules.limits.silence => {
+            (at(cut, Reverse::Draining(now), deadline, why), vec![Effect::Kill(old)])
         }
-        (_, Event::Ended(who, _)) if who == old => lost_old(cut, verdict, now, rules),
+        (step, Event::Said(who, Said::Heartbeat(beat))) if who == old => {
+            let step = match step {
+                Reverse::Draining(_) => Reverse::Draining(now),
+                Reverse::Preparing | Reverse::Cutting => step,
+            };
+            // What it asked before it took back.
+            let why = match why {
+                Return::Rehearsed { .. } if beat.canary_failed > 0 => {
+                    Return::Ends(canaries(beat.canary_failed))
+                }
+                why => why,
+            };
+            (at(cut, step, deadline, why), vec![])
+        }
+        // A rehearsal would go on after this; the way back that is under way ends it instead.
+        (step, Event::Asked(Ask::Rollback { uid })) => {
+            let why = Return::Ends(why.or(asked_back(uid)));
+            (at(cut, step, deadline, why), vec![])
+        }
+        (step, Event::Closed(who)) if who == old => (at(cut, step, deadline, why), vec![Effect::Kill(old)]),
+        (_, Event::Ended(who, how)) if who == old => {
+            let verdict = Verdict::Unknown(format!("the old worker {how} on the way back"));
+            lost_old(cut, why.or(verdict), now, rules)
+        }
         (
             step,
             Event::Tick
-            | Event::Asked(_)
+            | Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
             | Event::Acquired(_)
             | Event::Launched(_)
             | Event::Stored(_)
             | Event::Said(..)
             | Event::Ended(..)
             | Event::Closed(_),
-        ) => (at(cut, step, deadline, verdict), vec![]),
+        ) => (at(cut, step, deadline, why), vec![]),
     }
 }
 
@@ -1333,7 +1463,7 @@ fn rolling_back(
             let Cut { old, new, attempt, terms, gap_us } = cut;
             let effects = vec![
                 Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![new.generation] },
-                Effect::Conclude { attempt, verdict, gap_us },
+                Effect::conclude(attempt, verdict, gap_us),
             ];
             (State::Steady(Serving::new(old, terms.resume, now)), effects)
         }
@@ -1359,7 +1489,7 @@ fn rolling_back(
                 Effect::Kill(old.instance),
                 Effect::Alarm("the old worker did not resume in time; its pair starts cold".into()),
                 Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![new.generation] },
-                Effect::Conclude { attempt, verdict, gap_us },
+                Effect::conclude(attempt, verdict, gap_us),
             ];
             let after = After::Cold(old.release.clone(), old.generation);
             clear(vec![old], after, effects, now, rules)
@@ -1369,7 +1499,7 @@ fn rolling_back(
             let effects = vec![
                 Effect::Alarm(format!("the old worker {how} after the roll-back; its pair starts cold")),
                 Effect::Discard { logs: vec![terms.held, terms.take], generations: vec![new.generation] },
-                Effect::Conclude { attempt, verdict, gap_us },
+                Effect::conclude(attempt, verdict, gap_us),
             ];
             clear(vec![], After::Cold(old.release, old.generation), effects, now, rules)
         }

@@ -13,7 +13,7 @@ use bumpless_shared::release::Release;
 
 use super::judge::Limits;
 use super::recovery::{Found, Intent, Survivor, recover};
-use super::state::{Back, Commit, Old, Serving};
+use super::state::{Back, Commit, Old, Return, Serving};
 use super::*;
 use bumpless_shared::control::Role;
 
@@ -28,6 +28,8 @@ fn rules() -> Rules {
         window: seconds(1),
         cut: seconds(5),
         probation: seconds(60),
+        rehearsal: seconds(5),
+        rehearsal_gap: Duration::from_millis(100),
         persist: seconds(20),
         retire: seconds(20),
         resume: seconds(20),
@@ -64,7 +66,7 @@ fn worker(instance: Instance, number: u8) -> Worker {
 }
 
 fn attempt() -> Attempt {
-    Attempt { from: Some(release(0)), to: release(1), by: None }
+    Attempt { from: Some(release(0)), to: release(1), by: None, rehearsal: Rehearsal::Off }
 }
 
 const TERMS: Terms = Terms { held: 1, take: 2, resume: 3 };
@@ -291,7 +293,7 @@ fn heard(state: State, who: Instance, seconds: u64) -> State {
 
 #[test]
 fn a_graceful_way_back_ends_when_the_connections_of_the_new_worker_have_moved() {
-    let (state, effects) = step(handed_back(), Event::Said(2, Said::Drained), 3);
+    let (state, effects) = step(handed_back(), Event::Said(2, Said::Drained(0)), 3);
     assert_eq!(effects, []);
     let (state, effects) = step(state, Event::Ended(2, Ending::Exited(0)), 3);
     let gone = Effect::Tell(1, Command::PeerGone { tag: worker(2, 1).tag });
@@ -342,7 +344,10 @@ fn a_stop_on_the_way_back_does_not_forget_why_it_was_taken_back() {
 #[test]
 fn a_way_back_that_an_earlier_supervisor_ordered_is_carried_to_its_end() {
     let (state, effects) = step(probation(), Event::Said(2, Said::Resigned(900)), 1);
-    assert!(matches!(state, State::Reversing { verdict: Verdict::Unknown(_), gap_us: Some(900), .. }));
+    assert!(matches!(
+        state,
+        State::Reversing { why: Return::Ends(Verdict::Unknown(_)), gap_us: Some(900), .. }
+    ));
     assert!(matches!(effects.as_slice(), [Effect::Tell(2, Command::Drain { .. })]));
 }
 
@@ -367,6 +372,207 @@ fn a_restarted_supervisor_lets_the_one_that_yielded_for_good_drain_and_never_cal
     }
 }
 
+// ----------------------------------------------------------------------------------------- rehearsal
+
+fn rehearsed(rehearsal: Rehearsal) -> Attempt {
+    Attempt { rehearsal, ..attempt() }
+}
+
+/// The cut to a candidate was ordered, in this part of a rehearsal.
+fn cutting(rehearsal: Rehearsal) -> State {
+    State::Cutting {
+        old: worker(1, 0),
+        new: worker(2, 1),
+        attempt: rehearsed(rehearsal),
+        terms: TERMS,
+        baseline: judge::Baseline::default(),
+        gap_us: None,
+        deadline: at(6),
+    }
+}
+
+/// Its first cut was made at second 0 and took this many microseconds.
+fn first_cut(gap_us: u64) -> (State, Vec<Effect>) {
+    let (state, _) = step(cutting(Rehearsal::Cut), Event::Said(2, Said::Took(2)), 0);
+    step(state, Event::Said(1, Said::Resigned(gap_us)), 0)
+}
+
+/// The first cut was watched to its end, and the way back was ordered.
+fn to_hand_back() -> State {
+    let (state, _) = first_cut(700);
+    let (state, effects) = step(heard(heard(state, 1, 4), 2, 4), Event::Tick, 5);
+    assert_eq!(effects, [Effect::Tell(1, Command::Prepare { term: 3, reserve: None })]);
+    let (state, effects) = step(state, Event::Said(1, Said::Prepared(3)), 5);
+    assert_eq!(effects, [Effect::Tell(2, Command::Cut { term: 3, resume: 0, window_ms: 1000 })]);
+    state
+}
+
+/// And went like this.
+fn back_in_rehearsal(gap_us: u64, cut_off: Option<u64>) -> (State, Vec<Effect>) {
+    let (state, effects) = step(to_hand_back(), Event::Said(2, Said::Resigned(gap_us)), 5);
+    assert_eq!(effects, [Effect::Tell(2, Command::Drain { stagger_ms: 1000, deadline_ms: 30000 })]);
+    let state = match cut_off {
+        Some(cut_off) => step(state, Event::Said(2, Said::Drained(cut_off)), 6).0,
+        None => state,
+    };
+    step(state, Event::Ended(2, Ending::Exited(0)), 6)
+}
+
+/// The verdict of an upgrade whose old worker holds again and only has to make its database durable.
+fn verdict_after(state: State) -> Verdict {
+    assert!(matches!(&state, State::RollingBack { step: Back::Persisting(_), .. }), "{state:?}");
+    let (state, effects) = step(state, Event::Said(1, Said::Persisted), 7);
+    assert!(matches!(&state, State::Steady(serving) if serving.worker.instance == 1));
+    conclusion(&effects).cloned().unwrap()
+}
+
+fn is_bad(verdict: &Verdict, parts: [&str; 2]) {
+    let Verdict::Bad(reason) = verdict else { panic!("{verdict:?}") };
+    assert!(parts.iter().all(|part| reason.contains(part)), "{reason}");
+}
+
+#[test]
+fn a_rehearsal_is_a_cut_a_way_back_and_a_cut_to_a_second_instance_and_then_an_ordinary_probation() {
+    let (state, effects) = back_in_rehearsal(900, Some(0));
+    let again = rehearsed(Rehearsal::Again);
+    let gone = Effect::Tell(1, Command::PeerGone { tag: worker(2, 1).tag });
+    let discard = Effect::Discard { logs: vec![1, 2], generations: vec![2] };
+    let done = Effect::Rehearsed { attempt: rehearsed(Rehearsal::Back), cut_us: 700, back_us: Some(900) };
+    let spawn = Effect::Spawn { release: release(1), generation: None, origin: Origin::Candidate, tag: 3 };
+    assert_eq!(effects, [gone, discard, done, spawn]);
+    assert!(matches!(&state, State::Starting { serving, attempt, new: None, .. }
+        if serving.worker.instance == 1 && serving.term == 3 && *attempt == again));
+
+    let (state, _) = step(cutting(Rehearsal::Again), Event::Said(1, Said::Resigned(800)), 20);
+    let (state, effects) = step(state, Event::Said(2, Said::Took(2)), 20);
+    assert_eq!(effects, []);
+    assert!(matches!(&state, State::Probation { attempt, until, gap_us: Some(800), .. }
+        if attempt.rehearsal == Rehearsal::Off && *until == at(80)));
+}
+
+#[test]
+fn a_gap_above_the_limit_at_any_of_the_three_hand_overs_is_a_bump_and_no_connection_pays_for_it() {
+    let prepare = Effect::Tell(1, Command::Prepare { term: 3, reserve: None });
+    // At each cut, whether the yielder's word comes before or after the taker's.
+    for (stage, part) in
+        [(Rehearsal::Cut, "rehearsal 1 of 3: cut"), (Rehearsal::Again, "rehearsal 3 of 3: cut")]
+    {
+        for gap_first in [true, false] {
+            let mut said = [(2, Said::Took(2)), (1, Said::Resigned(100_001))];
+            if gap_first {
+                said.reverse();
+            }
+            let mut last = (cutting(stage), vec![]);
+            for (who, said) in said {
+                last = step(last.0, Event::Said(who, said), 0);
+            }
+            let (state, effects) = last;
+            assert_eq!(effects, std::slice::from_ref(&prepare), "handed back, not killed");
+            let (state, _) = step(state, Event::Said(1, Said::Prepared(3)), 0);
+            let (state, _) = step(state, Event::Said(2, Said::Resigned(500)), 0);
+            let (state, _) = step(state, Event::Ended(2, Ending::Exited(0)), 1);
+            is_bad(&verdict_after(state), [part, "100.001 ms, 100 are allowed"]);
+        }
+    }
+    // On the way back.
+    let (state, _) = back_in_rehearsal(250_000, Some(0));
+    is_bad(&verdict_after(state), ["rehearsal 2 of 3: way back", "250 ms, 100 are allowed"]);
+    // Exactly the limit is none, and outside of a rehearsal nothing is.
+    assert!(matches!(first_cut(100_000).0, State::Probation { .. }));
+    let (state, _) = step(cutting(Rehearsal::Off), Event::Said(1, Said::Resigned(9_000_000)), 0);
+    assert!(matches!(step(state, Event::Said(2, Said::Took(2)), 0).0, State::Probation { .. }));
+}
+
+#[test]
+fn a_connection_that_did_not_move_in_time_is_a_bump() {
+    let (state, _) = back_in_rehearsal(900, Some(3));
+    is_bad(&verdict_after(state), ["rehearsal 2 of 3: way back", "3 connections had not moved after 30 s"]);
+}
+
+#[test]
+fn an_instance_that_ends_before_its_connections_have_moved_is_a_bump() {
+    let (state, _) = back_in_rehearsal(900, None);
+    is_bad(&verdict_after(state), ["rehearsal 2 of 3: way back", "before its connections had moved"]);
+}
+
+#[test]
+fn a_single_failed_canary_request_is_a_bump_in_a_rehearsal_and_chance_on_probation() {
+    let beat = || Event::Said(1, Said::Heartbeat(Heartbeat { canary_failed: 1, ..Heartbeat::default() }));
+    let (state, effects) = step(probation(), beat(), 1);
+    assert!(matches!((&state, effects.as_slice()), (State::Probation { .. }, [])));
+    let (state, _) = step(first_cut(700).0, beat(), 1);
+    let why = Return::Ends(Verdict::Bad("1 canary requests failed".into()));
+    assert!(matches!(&state, State::Reversing { why: found, .. } if *found == why), "{state:?}");
+    let (state, _) = step(to_hand_back(), beat(), 5);
+    assert!(matches!(&state, State::Reversing { why: found, .. } if *found == why), "{state:?}");
+}
+
+#[test]
+fn what_is_bad_on_probation_is_bad_in_a_rehearsal_and_says_in_which_part() {
+    let bad_beat = Heartbeat { requests: 100, errors: 100, ..Heartbeat::default() };
+    let (state, effects) = step(first_cut(700).0, Event::Said(2, Said::Heartbeat(bad_beat)), 1);
+    assert_eq!(effects, [Effect::Kill(2)]);
+    let (state, _) = step(state, Event::Ended(2, KILLED), 1);
+    let (state, _) = step(state, Event::Said(1, Said::Resumed(3, 900)), 1);
+    is_bad(&verdict_after(state), ["rehearsal 1 of 3: cut", "100 of 100 requests failed"]);
+
+    let (state, _) = step(first_cut(700).0, Event::Ended(2, Ending::Exited(70)), 1);
+    let (state, _) = step(state, Event::Said(1, Said::Resumed(3, 900)), 1);
+    is_bad(&verdict_after(state), ["rehearsal 1 of 3: cut", "exited with status 70"]);
+
+    let (state, _) = step(to_hand_back(), Event::Ended(2, Ending::Exited(70)), 5);
+    let (state, _) = step(state, Event::Said(1, Said::Resumed(3, 900)), 5);
+    is_bad(&verdict_after(state), ["rehearsal 2 of 3: way back", "exited with status 70"]);
+}
+
+#[test]
+fn an_operator_can_take_a_rehearsal_back_in_each_of_its_parts() {
+    let rollback = || Event::Asked(Ask::Rollback { uid: 7 });
+    for state in [first_cut(700).0, to_hand_back()] {
+        let (state, effects) = step(state, rollback(), 5);
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Kill(_))));
+        let why = |state: &State| match state {
+            State::Reversing { why, .. } => why.clone(),
+            _ => panic!("{state:?}"),
+        };
+        assert!(matches!(why(&state), Return::Ends(Verdict::RolledBack(_))));
+        // What comes later does not make it a bump.
+        let (state, _) = step(state, Event::Said(1, Said::Prepared(3)), 5);
+        let (state, _) = step(state, Event::Said(2, Said::Resigned(900_000)), 5);
+        assert!(matches!(why(&state), Return::Ends(Verdict::RolledBack(_))));
+    }
+}
+
+#[test]
+fn if_the_old_worker_dies_in_a_rehearsal_the_new_one_serves_on_and_is_watched_in_earnest() {
+    let (state, effects) = step(first_cut(700).0, Event::Ended(1, KILLED), 3);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Kill(_))));
+    assert!(matches!(&state, State::Probation { attempt, until, old: Old::Gone(_), .. }
+        if attempt.rehearsal == Rehearsal::Off && *until == at(63)));
+}
+
+#[test]
+fn a_supervisor_that_starts_in_a_rehearsal_hands_back_what_it_did_not_measure_without_a_verdict() {
+    let found = Found {
+        committed: Some((release(0), 1)),
+        intent: Some(Intent {
+            attempt: rehearsed(Rehearsal::Cut),
+            generation: 2,
+            old_generation: 1,
+            terms: Some(TERMS),
+        }),
+        alive: vec![
+            Survivor { worker: worker(1, 0), role: Role::Frozen { term: 2, resume: 3 } },
+            Survivor { worker: worker(2, 1), role: Role::Holding { term: 2 } },
+        ],
+    };
+    let (state, effects) = recover(found, at(0), &rules());
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Kill(_))));
+    let (state, effects) = step(heard(heard(state, 1, 4), 2, 4), Event::Tick, 5);
+    assert_eq!(effects, [Effect::Tell(1, Command::Prepare { term: 3, reserve: None })]);
+    assert!(matches!(state, State::Reversing { why: Return::Ends(Verdict::Unknown(_)), .. }));
+}
+
 // ------------------------------------------------------------------------------- a world with faults
 
 /// A worker as the world knows it.
@@ -389,16 +595,34 @@ enum SimRole {
     Draining,
 }
 
+/// How often chance got so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reached {
+    /// Upgrades that were good.
+    committed: u32,
+    /// Workers that yielded for good and were sent away.
+    sent_away: u32,
+    /// Rehearsals of which two hand-overs went without a bump.
+    rehearsed: u32,
+    /// Rehearsals that failed in their first, second, third part.
+    bumped: [u32; 3],
+}
+
 /// Everything outside the pure function, with faults drawn from a seed.
 struct World {
     seed: u64,
     faults: bool,
+    /// So many times rarer than usual are its faults: a long way is not gone among too many.
+    rarity: u64,
     living: BTreeMap<Instance, Sim>,
     committed: Option<(Release, u64, u64)>,
     intent: Option<Intent>,
     attempt: Option<Attempt>,
     next_instance: Instance,
     next_term: u64,
+    reached: Reached,
+    /// Rehearsals that had been passed when this upgrade began.
+    rehearsed_before: u32,
     /// Cuts that wait for their moment.
     later: BTreeMap<Instance, (u64, u64)>,
     queues: BTreeMap<Instance, VecDeque<Event>>,
@@ -415,7 +639,7 @@ impl World {
     }
 
     fn fails(&mut self, one_in: u64) -> bool {
-        self.faults && self.draw(one_in) == 0
+        self.faults && self.draw(one_in * self.rarity) == 0
     }
 
     fn say(&mut self, from: Instance, said: Said) {
@@ -450,7 +674,10 @@ impl World {
             Effect::Spawn { release, generation, tag, .. } => {
                 self.next_instance += 1;
                 let instance = self.next_instance;
-                if let (None, Some(attempt)) = (generation, self.attempt.clone()) {
+                if let (None, Some(mut attempt)) = (generation, self.attempt.clone()) {
+                    if self.reached.rehearsed > self.rehearsed_before {
+                        attempt.rehearsal = Rehearsal::Again;
+                    }
                     let old_generation = self.committed.as_ref().map_or(0, |(_, generation, _)| *generation);
                     self.intent = Some(Intent { attempt, generation: instance, old_generation, terms: None });
                 }
@@ -523,9 +750,21 @@ impl World {
                     "good, and not committed\n{}",
                     self.trace.join("\n")
                 );
+                match (verdict, attempt.rehearsal) {
+                    (Verdict::Good, _) => self.reached.committed += 1,
+                    (Verdict::Bad(_) | Verdict::Wrong(_), Rehearsal::Cut) => self.reached.bumped[0] += 1,
+                    (Verdict::Bad(_) | Verdict::Wrong(_), Rehearsal::Back) => self.reached.bumped[1] += 1,
+                    (Verdict::Bad(_) | Verdict::Wrong(_), Rehearsal::Again) => self.reached.bumped[2] += 1,
+                    (
+                        Verdict::Bad(_) | Verdict::Wrong(_) | Verdict::Unknown(_) | Verdict::RolledBack(_),
+                        _,
+                    ) => {}
+                }
+                self.attempt = None;
                 self.intent = None;
             }
-            Effect::CancelAcquire | Effect::Alarm(_) | Effect::Note(_) => {}
+            Effect::Rehearsed { .. } => self.reached.rehearsed += 1,
+            Effect::CancelAcquire | Effect::Alarm(_) => {}
         }
     }
 
@@ -603,9 +842,13 @@ impl World {
                         "one that may have to hold is sent away\n{}",
                         self.trace.join("\n")
                     );
+                    if let SimRole::Frozen(..) = sim.role {
+                        self.reached.sent_away += 1;
+                    }
                     sim.role = SimRole::Draining;
                 }
-                self.say(who, Said::Drained);
+                let cut_off = u64::from(self.fails(6));
+                self.say(who, Said::Drained(cut_off));
                 // Sometimes it takes so long that something happens meanwhile.
                 if !self.fails(3) {
                     self.die(who, Ending::Exited(0));
@@ -648,7 +891,8 @@ impl World {
         }
         self.hold(taker.worker.instance, term);
         self.say(taker.worker.instance, Said::Took(term));
-        self.say(id, Said::Resigned(800));
+        let gap_us = if self.fails(8) { 800_000 } else { 800 };
+        self.say(id, Said::Resigned(gap_us));
     }
 
     /// The supervisor is killed and started again. Whoever hangs is fenced, a candidate goes with its
@@ -724,17 +968,21 @@ impl World {
     }
 }
 
-/// One life: upgrades, rollbacks and faults for a while, then quiet. Returns whether it ended Steady.
-fn live(seed: u64) -> (bool, Vec<String>) {
+/// One life: upgrades (in half of the lives rehearsed), rollbacks and faults for a while, then quiet.
+/// Returns whether it ended Steady, and how far it got.
+fn live(seed: u64) -> (bool, Reached, Vec<String>) {
     let mut world = World {
         seed: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
         faults: true,
+        rarity: if seed.is_multiple_of(4) { 4 } else { 1 },
         living: BTreeMap::new(),
         committed: None,
         intent: None,
         attempt: None,
         next_instance: 0,
         next_term: 0,
+        reached: Reached::default(),
+        rehearsed_before: 0,
         later: BTreeMap::new(),
         queues: BTreeMap::new(),
         own: VecDeque::new(),
@@ -755,7 +1003,9 @@ fn live(seed: u64) -> (bool, Vec<String>) {
             0 if matches!(state, State::Steady(_) | State::Vacant) && round < 500 => {
                 number += 1;
                 let from = world.committed.as_ref().map(|(release, ..)| release.clone());
-                let attempt = Attempt { from, to: release(number), by: None };
+                let rehearsal = if seed.is_multiple_of(2) { Rehearsal::Cut } else { Rehearsal::Off };
+                world.rehearsed_before = world.reached.rehearsed;
+                let attempt = Attempt { from, to: release(number), by: None, rehearsal };
                 world.attempt = Some(attempt.clone());
                 let installed = world.draw(2) == 0;
                 Event::Asked(Ask::Upgrade { attempt, installed })
@@ -794,15 +1044,25 @@ fn live(seed: u64) -> (bool, Vec<String>) {
         _ => false,
     };
     world.trace.push(format!("{state:?}"));
-    (steady, world.trace)
+    (steady, world.reached, world.trace)
 }
 
 #[test]
 fn whatever_dies_hangs_fills_up_or_restarts_there_is_never_a_second_holder_and_it_ends_steady() {
+    let mut all = Reached::default();
     for seed in 0..3000 {
-        let (steady, trace) = live(seed);
+        let (steady, reached, trace) = live(seed);
         assert!(steady, "did not end steady\n{}", trace.join("\n"));
+        all.committed += reached.committed;
+        all.sent_away += reached.sent_away;
+        all.rehearsed += reached.rehearsed;
+        for (all, reached) in all.bumped.iter_mut().zip(reached.bumped) {
+            *all += reached;
+        }
     }
+    let [cut, back, again] = all.bumped;
+    let least = [all.committed, all.sent_away, all.rehearsed, cut, back, again].into_iter().min();
+    assert!(least > Some(100), "chance did not get far: {all:?}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What a state says about itself: who serves, who lives, what is under way, when to look again.
 
 use super::rules::Rules;
-use super::state::{Attempt, Back, Cold, Moment, Old, Pair, Reverse, Serving, State, Verdict, Worker};
+use super::state::{
+    Attempt, Back, Cold, Moment, Old, Pair, Return, Reverse, Serving, State, Verdict, Worker,
+};
 
 impl State {
     /// The worker that serves with nobody else having a claim.
@@ -57,11 +59,12 @@ impl State {
     pub fn verdict(&self) -> Option<&Verdict> {
         match self {
             State::BackingOut { verdict, .. }
-            | State::Reversing { verdict, .. }
+            | State::Reversing { why: Return::Ends(verdict), .. }
             | State::RollingBack { verdict, .. } => Some(verdict),
             State::Vacant | State::Cold { .. } | State::Steady(_) | State::Fetching { .. } => None,
             State::Installing { .. } | State::Starting { .. } | State::Syncing { .. } => None,
             State::Level { .. } | State::Cutting { .. } | State::Probation { .. } => None,
+            State::Reversing { why: Return::Rehearsed { .. }, .. } => None,
             State::Committing { .. } | State::Clearing { .. } => None,
             State::Stopping { .. } | State::Stopped => None,
         }
