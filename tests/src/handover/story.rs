@@ -31,7 +31,8 @@ impl Story {
     /// Asks for the upgrade.
     pub fn begin(control: Control, release: &Release) -> Story {
         let (sender, steps) = mpsc::unbounded_channel();
-        let request = Request::Upgrade { version: Some(release.version.clone()), wait: true, rehearse: false };
+        let request =
+            Request::Upgrade { version: Some(release.version.clone()), wait: true, rehearse: false };
         let asked = tokio::spawn(async move {
             let mut last = None;
             let told = |at, progress: bumpless_control::reply::Progress| {

@@ -188,6 +188,30 @@ async fn the_way_back_is_a_cut_and_loses_and_drops_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_request_that_is_under_way_on_the_way_back_has_not_failed() {
+    let mut supervisor = Supervisor::new();
+    // So often that one always is.
+    supervisor.timing.canary_ms = 1;
+    let mut old = supervisor.genesis(&old_release()).await;
+    let stored = store(&supervisor.client().await, 0..20).await;
+    let mut load = Load::start(supervisor.client().await, 1_000_000);
+    let mut new = supervisor.pair(&mut old, &new_release(), 2, 2, 1).await;
+    supervisor.level(&mut old, &mut new).await;
+    supervisor.cut(&mut old, &mut new, 2, 3).await;
+    load.went_on(20).await;
+    supervisor.cut(&mut new, &mut old, 3, 0).await;
+    for _ in 0..3 {
+        let canaries = |report: &Report| match report {
+            Report::Heartbeat(beat) => Some((beat.canary_failed, beat.canary_ok)),
+            _ => None,
+        };
+        let (failed, right) = old.wait("Heartbeat", canaries).await;
+        assert_eq!(failed, 0, "of {}", failed + right);
+    }
+    nothing_lost(&supervisor, stored, load).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_the_way_back_the_death_of_the_one_that_drains_costs_its_connections_and_no_write() {
     let (supervisor, mut old, mut new, mut load, stored) = on_probation(&new_release()).await;
     let [mut young] = young_loads(&supervisor).await;
