@@ -12,10 +12,9 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use bumpless_os::durable;
+use bumpless_os::{disk, durable};
 
 use crate::net::{Identity, IdentityError};
 
@@ -91,21 +90,20 @@ pub fn make(state: &Path) -> Result<Identity, IdentityFailure> {
     let aside = durable::aside(&folder);
     let identity = Identity::generate().map_err(IdentityFailure::Generate)?;
     let made = || -> io::Result<()> {
-        match fs::remove_dir_all(&aside) {
+        match disk::remove_dir_all(&aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
         durable::create_dirs(&aside)?;
         for (name, bytes, mode) in [(CERTIFICATE, &identity.certificate, 0o444), (KEY, &identity.key, 0o400)]
         {
-            let mut file =
-                fs::File::options().write(true).create_new(true).mode(mode).open(aside.join(name))?;
+            let mut file = disk::File::create_new(&aside.join(name), mode)?;
             file.write_all(bytes)?;
             file.sync_all()?;
         }
-        durable::sync_dir(&aside)?;
-        fs::rename(&aside, &folder)?;
-        durable::sync_dir(state)
+        disk::sync_dir(&aside)?;
+        disk::rename(&aside, &folder)?;
+        disk::sync_dir(state)
     };
     made().map_err(|error| IdentityFailure::File { path: folder.clone(), error })?;
     Ok(identity)

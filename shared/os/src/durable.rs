@@ -1,19 +1,11 @@
 //! Files that are there after a power loss, whole or not at all.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
 
-/// Makes entries that were added to or removed from a directory durable.
-///
-/// # Errors
-/// Those of opening and syncing it.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
+use crate::disk::{self, sync_dir};
 
 /// Replaces a file's content: after a crash at any point the old or the new content is there, whole.
 /// When this returns, the new one is.
@@ -23,10 +15,10 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 /// last step, syncing the directory, leaves open which of the two a power loss would show.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let aside = aside(path);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&aside)?;
+    let mut file = disk::File::create(&aside, mode)?;
     file.write_all(content)?;
     file.sync_all()?;
-    std::fs::rename(&aside, path)?;
+    disk::rename(&aside, path)?;
     sync_dir(parent(path))
 }
 
@@ -54,7 +46,7 @@ pub fn create_dirs(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     create_dirs(parent(dir))?;
-    match std::fs::create_dir(dir) {
+    match disk::create_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => other?,
     }

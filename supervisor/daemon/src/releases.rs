@@ -20,23 +20,22 @@
 pub mod unpack;
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use bumpless_os::durable::{create_dirs, replace, sync_dir};
+use bumpless_os::disk::{self, sync_dir};
+use bumpless_os::durable::{self, create_dirs, replace};
 use bumpless_shared::control::StateRange;
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::{Release, Version};
 use bumpless_shared::version::Range;
 use bumpless_trust::Choice;
 use bumpless_trust::document::Artifact;
-use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::Mode;
-use nix::unistd::linkat;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -312,9 +311,9 @@ impl Releases {
             result => result,
         };
         // The record first: without it this is no release any more.
-        gone(fs::remove_file(folder.join("release.json")))?;
+        gone(disk::remove_file(&folder.join("release.json")))?;
         gone(sync_dir(&folder))?;
-        gone(fs::remove_dir_all(&folder))?;
+        gone(disk::remove_dir_all(&folder))?;
         gone(sync_dir(&self.dir))
     }
 
@@ -341,14 +340,14 @@ fn link(link: &Path, release: &Release) -> io::Result<()> {
     if fs::read_link(link).is_ok_and(|there| there == target) {
         return Ok(());
     }
-    let aside = bumpless_os::durable::aside(link);
-    match fs::remove_file(&aside) {
+    let aside = durable::aside(link);
+    match disk::remove_file(&aside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    symlink(target, &aside)?;
-    fs::rename(&aside, link)?;
-    sync_dir(bumpless_os::durable::parent(link))
+    disk::symlink(&target, &aside)?;
+    disk::rename(&aside, link)?;
+    sync_dir(durable::parent(link))
 }
 
 /// The record in `folder`, if it is a whole release.
@@ -400,31 +399,27 @@ fn install(blob: File, record: &Record, artifact: &Artifact, folder: &Path) -> R
     let path = folder.join("worker");
     let there = open(&path).and_then(|file| hash(&file)).is_ok_and(|found| found == artifact.raw_sha256);
     if !there {
-        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        let unnamed = nix::fcntl::open(folder, flags, Mode::S_IRUSR | Mode::S_IWUSR);
-        let mut file = File::from(unnamed.map_err(|error| failed("create a file in", folder)(error.into()))?);
+        let mut file = disk::File::unnamed(folder, 0o600).map_err(failed("create a file in", folder))?;
         unpack::unpack(blob, artifact, &mut file).map_err(|error| match error {
             unpack::Failed::Bad(why) => InstallError::Blob(record.release.clone(), why),
             unpack::Failed::Read(source) => failed("read what was fetched for", folder)(source),
             unpack::Failed::Write(source) => failed("write into", folder)(source),
         })?;
-        file.set_permissions(Permissions::from_mode(0o555)).map_err(failed("protect a file in", folder))?;
+        file.set_mode(0o555).map_err(failed("protect a file in", folder))?;
         file.sync_all().map_err(failed("sync a file in", folder))?;
-        let found = hash(&file).map_err(failed("read back a file in", folder))?;
+        let found = hash(file.std()).map_err(failed("read back a file in", folder))?;
         if found != artifact.raw_sha256 {
             let why = unpack::Bad::Hash { expected: artifact.raw_sha256, found };
             return Err(InstallError::Blob(record.release.clone(), why));
         }
         // What stands there instead has other bytes than its name says.
-        match fs::remove_file(&path) {
+        match disk::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(failed("replace", &path)(error));
             }
             Ok(()) | Err(_) => {}
         }
-        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-        linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW)
-            .map_err(|error| failed("link", &path)(error.into()))?;
+        file.name(&path).map_err(failed("link", &path))?;
         sync_dir(folder).map_err(failed("sync", folder))?;
     }
     let json = folder.join("release.json");

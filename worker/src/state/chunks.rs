@@ -5,13 +5,14 @@
 //! left aside when it ended goes when the generation is opened next.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use bumpless_os::disk::{self, File};
 use bumpless_shared::control::Durability;
 use bumpless_shared::digest::Digest;
 
@@ -126,7 +127,7 @@ impl Chunks {
         for entry in fs::read_dir(&path).map_err(FileError::at("list", &path))? {
             let entry = entry.map_err(FileError::at("list", &path))?;
             if entry.file_name().to_string_lossy().starts_with(ASIDE) {
-                fs::remove_file(entry.path()).map_err(FileError::at("remove", entry.path()))?;
+                disk::remove_file(&entry.path()).map_err(FileError::at("remove", entry.path()))?;
             }
         }
         let directory = File::open(&path).map_err(FileError::at("open", &path))?;
@@ -160,10 +161,10 @@ impl Chunks {
             let aside = self.aside();
             if let Err(error) = self
                 .write_aside(&aside, content.bytes())
-                .and_then(|()| fs::rename(&aside, &path).map_err(FileError::at("rename", &aside)))
+                .and_then(|()| disk::rename(&aside, &path).map_err(FileError::at("rename", &aside)))
             {
                 // What is left aside also goes at the next opening.
-                let _ = fs::remove_file(&aside);
+                let _ = disk::remove_file(&aside);
                 return Err(self.explain(error, length));
             }
         }
@@ -176,15 +177,9 @@ impl Chunks {
     }
 
     fn write_aside(&self, aside: &Path, bytes: &[u8]) -> Result<(), FileError> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o444)
-            .open(aside)
-            .map_err(FileError::at("create", aside))?;
+        let mut file = File::create_new(aside, 0o444).map_err(FileError::at("create", aside))?;
         // The process's umask may have taken bits away that the other worker needs.
-        file.set_permissions(Permissions::from_mode(0o444))
-            .map_err(FileError::at("set the mode of", aside))?;
+        file.set_mode(0o444).map_err(FileError::at("set the mode of", aside))?;
         file.write_all(bytes).map_err(FileError::at("write", aside))?;
         match self.durability {
             Durability::Fsync => file.sync_all().map_err(FileError::at("sync", aside)),
@@ -224,7 +219,7 @@ impl Chunks {
         }
         verify(&source, name, length, check)?;
         let aside = self.aside();
-        let linked = match fs::hard_link(&source, &aside) {
+        let linked = match disk::hard_link(&source, &aside) {
             Ok(()) => Ok(()),
             // Another file system, or too many links: a copy is as good.
             Err(error)
@@ -240,10 +235,10 @@ impl Chunks {
             Err(error) => Err(self.explain(FileError::at("link", &source)(error), 0)),
         };
         linked
-            .and_then(|()| Ok(fs::rename(&aside, &target).map_err(FileError::at("rename", &aside))?))
+            .and_then(|()| Ok(disk::rename(&aside, &target).map_err(FileError::at("rename", &aside))?))
             .inspect_err(|_| {
                 // What is left aside also goes at the next opening.
-                let _ = fs::remove_file(&aside);
+                let _ = disk::remove_file(&aside);
             })
     }
 
@@ -380,6 +375,7 @@ impl GroupSync {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn chunks(path: &Path) -> Chunks {
         fs::create_dir_all(path).unwrap();

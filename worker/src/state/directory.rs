@@ -13,10 +13,11 @@
 //! half-removed one is never taken for a whole one.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bumpless_os::disk;
 use bumpless_shared::control::{Generation, Term};
 
 /// The file that makes a generation one.
@@ -160,13 +161,13 @@ impl StateDir {
     pub fn remove_log(&self, term: Term) -> Result<(), RemoveError> {
         let logs = self.logs();
         let going = logs.join(format!("{term}.going"));
-        match fs::rename(self.log(term), &going) {
+        match disk::rename(&self.log(term), &going) {
             Ok(()) => sync_directory(&logs)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // Remains of an earlier removal stand in the way: they go first, then this one.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                 remove_tree(&going)?;
-                fs::rename(self.log(term), &going).map_err(FileError::at("remove", self.log(term)))?;
+                disk::rename(&self.log(term), &going).map_err(FileError::at("remove", self.log(term)))?;
             }
             Err(error) => return Err(FileError::at("remove", self.log(term))(error).into()),
         }
@@ -184,7 +185,7 @@ impl StateDir {
         }
         let path = self.generation(generation);
         let marker = path.join(MARKER);
-        match fs::remove_file(&marker) {
+        match disk::remove_file(&marker) {
             Ok(()) => sync_directory(&path)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(FileError::at("remove", marker)(error).into()),
@@ -220,12 +221,12 @@ fn numbers(directory: &Path, number: impl Fn(&str) -> Option<&str>) -> Result<Ve
 
 /// Makes what was created, renamed or removed in a directory durable.
 pub(super) fn sync_directory(path: &Path) -> Result<(), FileError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(FileError::at("sync", path))
+    disk::sync_dir(path).map_err(FileError::at("sync", path))
 }
 
 /// Makes a directory unless it is there, and its name durable.
 pub(super) fn make_directory(path: &Path) -> Result<(), FileError> {
-    match fs::create_dir(path) {
+    match disk::create_dir(path) {
         Ok(()) => path.parent().map_or(Ok(()), sync_directory),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(FileError::at("make", path)(error)),
@@ -233,7 +234,7 @@ pub(super) fn make_directory(path: &Path) -> Result<(), FileError> {
 }
 
 pub(super) fn remove_tree(path: &Path) -> Result<(), FileError> {
-    match fs::remove_dir_all(path) {
+    match disk::remove_dir_all(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(FileError::at("remove", path)(error)),

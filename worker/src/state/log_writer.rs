@@ -13,17 +13,15 @@
 //! header is written; the header's floor is a lower bound.
 
 use std::fmt;
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use bumpless_os::disk::{self, File};
 use bumpless_shared::control::{Generation, Sequence, Term};
 use bumpless_shared::logbook::{
     HEADER, PayloadTooLong, RecordHead, SegmentHeader, encode_record, segment_name,
 };
 use bumpless_shared::operation::OperationError;
-use nix::fcntl::FallocateFlags;
 
 use super::directory::{FileError, StateDir, make_directory, sync_directory};
 
@@ -139,7 +137,7 @@ impl Prepared {
     ) -> Result<Prepared, LogError> {
         make_directory(&state.logs())?;
         let directory = state.log(term);
-        match fs::create_dir(&directory) {
+        match disk::create_dir(&directory) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(LogError::Exists { path: directory });
@@ -183,19 +181,9 @@ impl Segment {
         made: Made,
     ) -> Result<Segment, FileError> {
         let path = directory.join(segment_name(header.floor));
-        let file = File::create_new(&path).map_err(FileError::at("make", &path))?;
+        let file = File::create_new(&path, 0o644).map_err(FileError::at("make", &path))?;
         // The size stays what was written, so that a reader sees the end as the end of the file.
-        let reserved = nix::fcntl::fallocate(
-            &file,
-            FallocateFlags::FALLOC_FL_KEEP_SIZE,
-            0,
-            i64::try_from(capacity).unwrap_or(i64::MAX),
-        );
-        match reserved {
-            // A file system that cannot reserve: a full disk is then found when it is written to.
-            Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => {}
-            Err(error) => return Err(FileError::at("reserve disk for", &path)(error.into())),
-        }
+        file.reserve(capacity).map_err(FileError::at("reserve disk for", &path))?;
         file.write_all_at(&header.encode(), 0).map_err(FileError::at("write", &path))?;
         match made {
             Made::Durable => {
@@ -272,7 +260,7 @@ impl LogWriter {
         while let Some((path, last)) = self.closed.first()
             && *last <= up_to
         {
-            match fs::remove_file(path) {
+            match disk::remove_file(path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(FileError::at("remove", path)(error).into()),

@@ -11,8 +11,9 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs;
+use std::io::Write;
 
+use bumpless_os::disk;
 use bumpless_shared::control::{Sequence, Term};
 use bumpless_shared::operation::Operation;
 
@@ -269,6 +270,8 @@ impl Replay<'_> {
         let refused = self.writer.store().state().refused();
         make_directory(&refused)?;
         let path = refused.join(format!("{}-{}", record.term, record.sequence));
-        fs::write(&path, &record.bytes).map_err(FileError::at("keep", path))
+        disk::File::create(&path, 0o644)
+            .and_then(|mut file| file.write_all(&record.bytes))
+            .map_err(FileError::at("keep", path))
     }
 }

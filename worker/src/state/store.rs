@@ -22,6 +22,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bumpless_os::disk::{self, Foreign};
 use bumpless_shared::control::{Durability, Generation, Sequence, Term};
 use bumpless_shared::digest::Digest;
 use bumpless_shared::operation::Operation;
@@ -178,6 +179,7 @@ struct Inner {
     shelves: Shelves,
     meta: Keyspace,
     database: Database,
+    database_path: PathBuf,
     chunks: Chunks,
     head: Mutex<Head>,
     state: StateDir,
@@ -310,6 +312,11 @@ impl Store {
         }
     }
 
+    /// The database keeps its files itself; a test of power loss hears how they stand.
+    fn database_is(&self, state: Foreign) {
+        disk::foreign(&self.0.database_path, state);
+    }
+
     fn snapshot_at(&self, head: Head) -> Snapshot {
         Snapshot {
             store: self.clone(),
@@ -340,8 +347,8 @@ impl Writer {
         make_directory(state.path())?;
         let making = state.making(generation);
         remove_tree(&making)?;
-        fs::create_dir(&making).map_err(FileError::at("make", &making))?;
-        fs::create_dir(making.join("chunks")).map_err(FileError::at("make", making.join("chunks")))?;
+        disk::create_dir(&making).map_err(FileError::at("make", &making))?;
+        disk::create_dir(&making.join("chunks")).map_err(FileError::at("make", making.join("chunks")))?;
         {
             let database = open_database(making.join("db"), generation)?;
             let made = StoreError::database("make a keyspace");
@@ -351,16 +358,17 @@ impl Writer {
                 .map_err(made)?;
             database.persist(PersistMode::SyncAll).map_err(StoreError::database("sync a new database"))?;
         }
+        disk::foreign(&making.join("db"), Foreign::Durable);
         let marker = making.join(MARKER);
         let says = format!("bumpless generation {MARKER_FORMAT}\nlayout {}\n", layout.number());
-        fs::File::create_new(&marker)
+        disk::File::create_new(&marker, 0o644)
             .and_then(|mut file| {
                 file.write_all(says.as_bytes())?;
                 file.sync_all()
             })
             .map_err(FileError::at("write", &marker))?;
         sync_directory(&making)?;
-        fs::rename(&making, &path).map_err(FileError::at("rename", &making))?;
+        disk::rename(&making, &path).map_err(FileError::at("rename", &making))?;
         sync_directory(state.path())?;
         Writer::open(state, generation, options)
     }
@@ -403,6 +411,7 @@ impl Writer {
             shelves,
             meta,
             database,
+            database_path: path.join("db"),
             chunks,
             head: Mutex::new(head),
             state: state.clone(),
@@ -435,6 +444,7 @@ impl Writer {
     pub fn persist(&mut self) -> Result<(), StoreError> {
         self.0.0.chunks.persist()?;
         self.0.0.database.persist(PersistMode::SyncAll).map_err(StoreError::database("sync the database"))?;
+        self.0.database_is(Foreign::Durable);
         let mut head = self.0.head();
         if head.floor != head.position.sequence {
             head.floor = head.position.sequence;
@@ -477,6 +487,10 @@ impl Writer {
         fresh.iter().for_each(|operation| inner.shelves.insert(&mut batch, operation));
         batch.insert(&inner.meta, HEAD_KEY, head.encode());
         batch.commit().map_err(StoreError::database("write to the database"))?;
+        self.0.database_is(match mode {
+            PersistMode::SyncData | PersistMode::SyncAll => Foreign::Durable,
+            PersistMode::Buffer => Foreign::Written,
+        });
         *inner.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
         Ok(())
     }

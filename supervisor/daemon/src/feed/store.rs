@@ -12,7 +12,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use bumpless_os::durable::{create_dirs, replace, sync_dir};
+use bumpless_os::disk::{self, sync_dir};
+use bumpless_os::durable::{create_dirs, replace};
 use bumpless_trust::document::{MAX_DOCUMENT, MAX_SIGNATURES};
 use bumpless_trust::{Keep, Role, Signed, Stored};
 
@@ -113,7 +114,7 @@ impl Store {
         for path in versions.into_iter().filter(|version| which(*version)).map(|version| file(&dir, version))
         {
             for path in [path.clone(), sigs(&path)] {
-                match fs::remove_file(&path) {
+                match disk::remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         return Err(failed(&path)(error));
                     }

@@ -5,13 +5,13 @@
 //! version.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
-use bumpless_os::durable::{aside, parent, replace, sync_dir};
+use bumpless_os::disk::{self, File, sync_dir};
+use bumpless_os::durable::{aside, parent, replace};
 use bumpless_shared::frame::{self, FrameError};
 
 /// Most bytes of a record's payload. Quarantine with outputs is the largest, and bounded below this.
@@ -142,13 +142,10 @@ impl<T: Encode + Decode<()>> RecordFile<T> {
             Err(error) => return Err(read(error)),
         };
         sync_dir(parent(&self.path)).map_err(read)?;
-        let Some(mut file) = file else { return Ok(None) };
+        let Some(file) = file else { return Ok(None) };
         file.sync_all().map_err(read)?;
         let mut bytes = Vec::new();
-        Read::by_ref(&mut file)
-            .take((frame::HEADER + LIMIT + 1) as u64)
-            .read_to_end(&mut bytes)
-            .map_err(read)?;
+        file.std().take((frame::HEADER + LIMIT + 1) as u64).read_to_end(&mut bytes).map_err(read)?;
         frame::decode(&bytes, self.version, LIMIT).map(Some).map_err(damaged)
     }
 
@@ -179,7 +176,7 @@ impl<T: Encode + Decode<()>> RecordFile<T> {
     /// # Errors
     /// [`RecordError::Write`].
     pub fn remove(&self) -> Result<(), RecordError> {
-        let removed = match std::fs::remove_file(&self.path) {
+        let removed = match disk::remove_file(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         };

@@ -4,12 +4,13 @@
 //! damage. A line that was torn is skipped by readers and closed by the next writer. Above
 //! a megabyte the file becomes `history.jsonl.1`, over the one before.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use bumpless_control::history::Entry;
+use bumpless_os::disk;
 
 use super::file::RecordError;
 use super::paths::Paths;
@@ -46,14 +47,13 @@ impl History {
         let mut line = serde_json::to_vec(entry).map_err(io::Error::other)?;
         line.push(b'\n');
         if std::fs::metadata(&self.path).is_ok_and(|file| file.len() + line.len() as u64 > self.rotate) {
-            std::fs::rename(&self.path, self.old())?;
+            disk::rename(&self.path, &self.old())?;
         }
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).mode(0o644).open(&self.path)?;
-        if file.metadata()?.len() > 0 {
+        let mut file = disk::File::append(&self.path, 0o644)?;
+        let length = file.std().metadata()?.len();
+        if length > 0 {
             let mut last = [b'\n'];
-            file.seek(SeekFrom::End(-1))?;
-            file.read_exact(&mut last)?;
+            file.std().read_exact_at(&mut last, length - 1)?;
             if last != *b"\n" {
                 line.insert(0, b'\n');
             }
@@ -108,6 +108,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use bumpless_control::history::Event;
+    use std::fs::OpenOptions;
 
     fn history(dir: &std::path::Path, rotate: u64) -> History {
         History { rotate, ..History::open(&Paths::new(dir, dir)) }

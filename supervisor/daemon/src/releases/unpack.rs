@@ -72,7 +72,7 @@ pub(super) enum Failed {
 }
 
 /// Writes the artifact, of exactly its signed size; its hash is for the caller to read back.
-pub(super) fn unpack(mut blob: File, artifact: &Artifact, to: &mut File) -> Result<(), Failed> {
+pub(super) fn unpack(mut blob: File, artifact: &Artifact, to: &mut impl Write) -> Result<(), Failed> {
     blob.rewind().map_err(Failed::Read)?;
     match artifact.encoding {
         Encoding::Plain => copy(&mut blob, artifact.raw_size, to, Failed::Read),
@@ -99,7 +99,7 @@ fn size(expected: u64, found: u64) -> Failed {
 fn copy(
     from: &mut impl Read,
     expected: u64,
-    to: &mut File,
+    to: &mut impl Write,
     failed: impl Fn(io::Error) -> Failed,
 ) -> Result<(), Failed> {
     let mut buffer = vec![0; super::CHUNK];
