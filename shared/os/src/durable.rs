@@ -37,13 +37,14 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Makes a directory and its missing parents, each entry durable.
+/// Makes a directory and its missing parents, each entry durable. One that is there may have been made
+/// by a process that died before it could sync the entry.
 ///
 /// # Errors
 /// Those of making and syncing directories.
 pub fn create_dirs(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
-        return Ok(());
+        return sync_found(parent(dir));
     }
     create_dirs(parent(dir))?;
     match disk::create_dir(dir) {
@@ -51,6 +52,16 @@ pub fn create_dirs(dir: &Path) -> io::Result<()> {
         other => other?,
     }
     sync_dir(parent(dir))
+}
+
+/// Syncs a directory that may be another's: where we may not read, or where nothing can be written, no
+/// entry is ours.
+fn sync_found(dir: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
+    match sync_dir(dir) {
+        Err(error) if matches!(error.kind(), PermissionDenied | InvalidInput | ReadOnlyFilesystem) => Ok(()),
+        other => other,
+    }
 }
 
 /// Bytes that an unprivileged process may still write to the file system that holds `path`.

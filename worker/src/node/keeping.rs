@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bumpless_os::background;
 use bumpless_shared::control::{Generation, Report, Term, Trouble};
 
 use super::Worker;
@@ -46,34 +45,15 @@ impl Worker {
 
     /// Removes what is not needed any more, after what it held is durable here. Runs beside.
     pub(super) fn remove(&self, logs: Vec<Term>, generations: Vec<Generation>) {
-        let (Some(sequencer), Some(open)) = (self.sequencer(), &self.open) else { return };
-        let (reports, directory, own) = (self.reports.clone(), open.directory.clone(), open.start.generation);
+        let Some(sequencer) = self.sequencer() else { return };
+        let reports = self.reports.clone();
         tokio::spawn(async move {
-            let not_removed = |reason: String| {
-                let text = format!("not everything was removed, it can be ordered again: {reason}");
-                Report::Trouble { kind: Trouble::Housekeeping, text }
-            };
-            if let Err(error) = sequencer.persist().await {
-                return reports.send(not_removed(error.to_string()));
-            }
-            // Gigabytes of tables and thousands of names: it can wait for whoever is served.
-            let removing = background::spawn("remove", move || {
-                for term in &logs {
-                    directory.remove_log(*term).map_err(|error| error.to_string())?;
+            reports.send(match sequencer.remove(logs.clone(), generations.clone()).await {
+                Ok(()) => Report::Removed { logs, generations },
+                Err(error) => {
+                    let text = format!("not everything was removed, it can be ordered again: {error}");
+                    Report::Trouble { kind: Trouble::Housekeeping, text }
                 }
-                for generation in &generations {
-                    directory.remove_generation(*generation, own).map_err(|error| error.to_string())?;
-                }
-                Ok::<_, String>(Report::Removed { logs, generations })
-            });
-            let removing = match removing {
-                Ok(removing) => removing,
-                Err(error) => return reports.send(not_removed(format!("no thread for it: {error}"))),
-            };
-            reports.send(match removing.await {
-                Ok(Ok(removed)) => removed,
-                Ok(Err(reason)) => not_removed(reason),
-                Err(_) => not_removed("the worker is stopping".to_owned()),
             });
         });
     }

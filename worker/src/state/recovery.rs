@@ -11,7 +11,7 @@ use std::fmt;
 
 use bumpless_shared::control::{Generation, Sequence, Term};
 
-use super::directory::{FileError, StateDir};
+use super::directory::{FileError, StateDir, sync_directory};
 use super::log_reader::{Damage, Item, LogReader, ReadLogError};
 use super::replay::{FollowError, Refusal, Step, follow};
 use super::store::{Position, StoreOptions, Writer};
@@ -109,6 +109,8 @@ pub fn recover(
     generation: Generation,
     options: StoreOptions,
 ) -> Result<(Writer, Recovered), RecoverError> {
+    // Its maker may have been killed before the generation's name was durable.
+    sync_directory(state.path())?;
     let mut writer = Writer::open(state, generation, options)?;
     let mut recovered = Recovered {
         logs: state.list_logs()?,

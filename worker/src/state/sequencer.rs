@@ -35,13 +35,15 @@ mod thread;
 use std::fmt;
 use std::sync::Arc;
 
-use bumpless_shared::control::{Sequence, Term};
+use bumpless_os::background;
+use bumpless_shared::control::{Generation, Sequence, Term};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use self::refusal::{OrderError, PutRefused};
 use self::thread::{Log, State, Thread, begin_term};
 use super::chunks::ChunkError;
 use super::content::Content;
+use super::directory::FileError;
 use super::log_writer::Prepared;
 use super::replay::{Followed, Marked, Step};
 use super::snapshot::Snapshot;
@@ -332,6 +334,21 @@ impl Sequencer {
     /// Makes database and chunk directory durable and says up to where.
     pub async fn persist(&self) -> Result<Position, OrderError> {
         self.order(Command::Persist).await
+    }
+
+    /// Removes logbooks and other generations, which must not be in use: this state is made durable
+    /// first, so that nothing goes that only they hold.
+    pub async fn remove(&self, logs: Vec<Term>, generations: Vec<Generation>) -> Result<(), OrderError> {
+        self.persist().await?;
+        let (state, own) = (self.store.state().clone(), self.store.generation());
+        let no_thread = FileError::at("start a thread that removes what is not needed in", state.path());
+        // Gigabytes of tables and thousands of names: it can wait for whoever is served.
+        let removing = background::spawn("remove", move || {
+            logs.iter().try_for_each(|term| state.remove_log(*term))?;
+            generations.iter().try_for_each(|generation| state.remove_generation(*generation, own))
+        });
+        let removing = removing.map_err(|error| OrderError::Remove(no_thread(error).into()))?;
+        removing.await.map_err(|_| OrderError::Stopped)?.map_err(OrderError::Remove)
     }
 
     /// Finishes what is in the queue, makes everything durable and ends the thread.

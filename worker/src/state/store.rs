@@ -439,17 +439,24 @@ impl Writer {
         Ok(Ingest::new(self)?)
     }
 
-    /// Makes everything here durable, whatever the durability setting: chunk files' names first, so
-    /// that no row outlives its file.
+    /// Makes everything here durable, whatever the durability setting, and then the floor that says
+    /// so: a start that found an old one would look for records that nobody keeps any more.
     pub fn persist(&mut self) -> Result<(), StoreError> {
-        self.0.0.chunks.persist()?;
-        self.0.0.database.persist(PersistMode::SyncAll).map_err(StoreError::database("sync the database"))?;
-        self.0.database_is(Foreign::Durable);
+        self.sync()?;
         let mut head = self.0.head();
         if head.floor != head.position.sequence {
             head.floor = head.position.sequence;
-            self.commit_head(&[], head, PersistMode::Buffer)?;
+            self.commit_head(&[], head, PersistMode::SyncData)?;
         }
+        Ok(())
+    }
+
+    /// Makes everything here durable and leaves the floor for what is committed next: chunk files'
+    /// names first, so that no row outlives its file.
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        self.0.0.chunks.persist()?;
+        self.0.0.database.persist(PersistMode::SyncAll).map_err(StoreError::database("sync the database"))?;
+        self.0.database_is(Foreign::Durable);
         Ok(())
     }
 

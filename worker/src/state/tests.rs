@@ -5,6 +5,7 @@ mod full_disk;
 mod logbook;
 mod pair;
 mod power;
+mod recovery;
 mod sequencer;
 mod store;
 

@@ -44,8 +44,8 @@ pub(super) enum Fate {
     Whole,
     /// It did not.
     Dropped,
-    /// The first half of the bytes did.
-    Torn,
+    /// Some of the bytes did, from the first on.
+    Torn { kept: usize },
     /// The length did, the bytes did not.
     Zeroed,
 }
@@ -224,7 +224,7 @@ impl Tree {
             let Op::Write { at, bytes, .. } = &ops[*index].0 else { continue };
             let bytes: &[u8] = match fate {
                 Fate::Whole => bytes,
-                Fate::Torn => &bytes[..bytes.len() / 2],
+                Fate::Torn { kept } => &bytes[..*kept],
                 Fate::Zeroed => &vec![0; bytes.len()],
                 Fate::Dropped => continue,
             };

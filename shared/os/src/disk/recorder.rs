@@ -11,7 +11,9 @@
 //! not durable had one of these fates:
 //!
 //! - none reached the disk; all did; all but one did; only one did
-//! - one write was torn in the middle, or only its length reached the disk, beside all or none of the others
+//! - one write was torn, or only its length reached the disk, beside all or none of the others. Without
+//!   the others it is torn in the middle; beside later ones where two sectors meet, because a disk writes
+//!   a sector whole
 //! - some did and some did not, by a seed
 //!
 //! Names change atomically one by one, and any order among those of one directory is taken to be
@@ -25,6 +27,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is part of tests")]
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Seek};
@@ -236,7 +239,7 @@ pub struct Recorder<M> {
     marks: Mutex<Vec<(usize, M)>>,
 }
 
-impl<M: Clone> Recorder<M> {
+impl<M: Clone + Debug> Recorder<M> {
     /// Begins, below an empty folder. Copies of what other libraries keep go to `copies`, which must be
     /// there for as long as the recording is used.
     pub fn install(root: &Path, copies: &Path) -> Recorder<M> {
@@ -260,7 +263,7 @@ impl<M: Clone> Recorder<M> {
     /// Something became true here: a write was acknowledged, an order was answered.
     pub fn mark(&self, mark: M) {
         let mut log = self.shared.lock();
-        log.push(Op::Mark, "mark".to_owned());
+        log.push(Op::Mark, format!("mark {mark:?}"));
         self.marks.lock().unwrap_or_else(PoisonError::into_inner).push((log.ops.len(), mark));
     }
 
@@ -334,7 +337,7 @@ impl<M> Recording<M> {
             let fate = match crash.fates.get(&index) {
                 None | Some(Fate::Whole) => "",
                 Some(Fate::Dropped) => "  LOST",
-                Some(Fate::Torn) => "  TORN",
+                Some(Fate::Torn { .. }) => "  TORN",
                 Some(Fate::Zeroed) => "  ZEROS",
             };
             lines.push(format!("{:5}  {says}{fate}", index + 1));
@@ -360,6 +363,19 @@ impl<M> Recording<M> {
         Crash { after, fates: BTreeMap::new() }
     }
 
+    /// Nothing that was not durable after so many steps is there.
+    pub fn durable(&self, after: usize) -> Crash {
+        Crash {
+            after,
+            fates: self.log.pending(after).into_iter().map(|index| (index, Fate::Dropped)).collect(),
+        }
+    }
+
+    /// Whether a power loss after so many steps could undo any of them.
+    pub fn owes(&self, after: usize) -> bool {
+        !self.log.pending(after).is_empty()
+    }
+
     /// Goes on at `root`, which must not be there yet, after everything died and the power stayed: all
     /// that was written is there, and what was not durable still is not.
     ///
@@ -367,7 +383,7 @@ impl<M> Recording<M> {
     /// Those of writing it.
     pub fn go_on(&self, after: usize, root: &Path, copies: &Path) -> io::Result<Recorder<M>>
     where
-        M: Clone,
+        M: Clone + Debug,
     {
         self.write(&self.killed(after), root)?;
         let marks = self.marks.iter().take_while(|(place, _)| *place <= after).cloned().collect();
@@ -393,11 +409,12 @@ impl<M> Recording<M> {
                 let alone = |one: Fate, rest: Fate| fated(&|index| if index == *this { one } else { rest });
                 sometimes.push(alone(Fate::Dropped, Fate::Whole));
                 sometimes.push(alone(Fate::Whole, Fate::Dropped));
-                if let Op::Write { .. } = self.log.ops[*this].0 {
-                    for one in [Fate::Torn, Fate::Zeroed] {
-                        sometimes.push(alone(one, Fate::Whole));
-                        sometimes.push(alone(one, Fate::Dropped));
-                    }
+                if let Op::Write { at, bytes, .. } = &self.log.ops[*this].0 {
+                    sometimes.push(alone(Fate::Torn { kept: bytes.len() / 2 }, Fate::Dropped));
+                    sometimes
+                        .extend(sector(*at, bytes.len()).map(|kept| alone(Fate::Torn { kept }, Fate::Whole)));
+                    sometimes.push(alone(Fate::Zeroed, Fate::Whole));
+                    sometimes.push(alone(Fate::Zeroed, Fate::Dropped));
                 }
             }
             if pending.len() > 2 {
@@ -442,6 +459,16 @@ impl<M> Recording<M> {
         crashes.sort_by_key(|crash| crash.after);
         crashes
     }
+}
+
+/// How many bytes of a write go before the place nearest to its middle where two sectors meet.
+fn sector(at: u64, length: usize) -> Option<usize> {
+    const SECTOR: u64 = 512;
+    let middle = at + length as u64 / 2;
+    let below = middle / SECTOR * SECTOR;
+    let meets =
+        [below, below + SECTOR].into_iter().filter(|place| *place > at && *place < at + length as u64);
+    meets.min_by_key(|place| place.abs_diff(middle)).map(|place| (place - at) as usize)
 }
 
 /// A sequence of numbers that is the same each time.

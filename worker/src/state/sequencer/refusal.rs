@@ -91,7 +91,7 @@ pub enum OrderError {
     },
     /// The logbook.
     Log(LogError),
-    /// An old logbook that stood in the way.
+    /// A logbook or generation that was to go.
     Remove(RemoveError),
     /// Following.
     Follow(FollowError),

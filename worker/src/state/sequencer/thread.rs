@@ -267,7 +267,7 @@ impl Thread {
         };
         let result = self
             .writer
-            .persist()
+            .sync()
             .and_then(|()| self.writer.commit(&[], Position { term, sequence: attempted }, Commit::Synced))
             .and_then(|()| self.writer.persist());
         result.map_err(|error| self.poison(error))?;
@@ -441,7 +441,7 @@ fn encode(operations: &[Operation]) -> Result<Vec<Vec<u8>>, LogError> {
 
 /// Makes everything durable, and with it that this term has begun.
 pub(super) fn begin_term(writer: &mut Writer, term: Term) -> Result<(), StoreError> {
-    writer.persist()?;
+    writer.sync()?;
     let sequence = writer.store().position().sequence;
     writer.commit(&[], Position { term, sequence }, Commit::Synced)
 }
