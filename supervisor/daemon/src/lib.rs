@@ -26,6 +26,8 @@ pub mod effects;
 pub mod feed;
 pub mod launch;
 pub mod ledger;
+#[cfg(test)]
+mod power;
 pub mod records;
 pub mod releases;
 pub mod sockets;

@@ -390,7 +390,12 @@ fn hash(file: &File) -> io::Result<Digest> {
     }
 }
 
-fn install(blob: File, record: &Record, artifact: &Artifact, folder: &Path) -> Result<(), InstallError> {
+pub(crate) fn install(
+    blob: File,
+    record: &Record,
+    artifact: &Artifact,
+    folder: &Path,
+) -> Result<(), InstallError> {
     let failed = |what, path: &Path| {
         let path = path.to_owned();
         move |source| InstallError::File { what, path, source }
@@ -435,6 +440,10 @@ fn sealed(path: &Path, release: &Release) -> Result<OwnedFd, VerifyError> {
     let file = |source| VerifyError::File { release: release.clone(), path: path.to_owned(), source };
     let memory = |source| VerifyError::Memory { release: release.clone(), source };
     let mut from = open(path).map_err(file)?;
+    // Whatever starts may be committed, and whoever installed it may have been killed before its names
+    // were durable.
+    let folder = durable::parent(path);
+    sync_dir(folder).and_then(|()| sync_dir(durable::parent(folder))).map_err(file)?;
     let mut copy = File::from(executable_memory().map_err(memory)?);
     let mut buffer = vec![0; CHUNK];
     loop {

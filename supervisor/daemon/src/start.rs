@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bumpless_control::history::{Entry, Event as Happening};
 use bumpless_os::channel::{Channel, Listener};
-use bumpless_shared::control::{Identity, Instance, Report};
+use bumpless_shared::control::{Identity, Incarnation, Instance, Report, RoutingKeys};
 use bumpless_shared::frame::{self, PACKET_LIMIT};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -22,13 +22,13 @@ use crate::alive::{Alive, Holder};
 use crate::config::{Config, ConfigError};
 use crate::control_socket::ControlSocket;
 use crate::driver::{Beginning, Driver, Inputs};
-use crate::effects::journal::Journal;
+use crate::effects::journal::{self, Journal};
 use crate::effects::worker::{Link, Unmet, greet};
 use crate::effects::{Edge, Parts, unix_now};
 use crate::feed::{self, Feed};
 use crate::ledger::Ledger;
 use crate::records::committed;
-use crate::records::file::{Kept, RecordFile};
+use crate::records::file::{Kept, RecordError};
 use crate::records::lock::SupervisorLock;
 use crate::records::numbers::{Highest, Numbers};
 use crate::records::paths::Paths;
@@ -158,20 +158,8 @@ async fn take_charge(config: Config) -> Result<(), StartError> {
     let _lock = SupervisorLock::take(&paths).map_err(other)?;
     let stop = signals().map_err(other)?;
 
-    let mut ledger = Ledger::open(&paths, unix_now());
-    let committed = committed::file(&paths).load().map_err(other)?;
-    let (journal, damage) =
-        Kept::open(RecordFile::new(paths.journal(), "the journal", 2), |_| Journal::default());
-    if let Some(damage) = damage {
-        ledger.alarm(damage.to_string(), unix_now());
-    }
-    let (numbers, damage) = Numbers::open(&paths, seen(&committed, journal.get(), &paths)).map_err(other)?;
-    if let Some(damage) = damage {
-        ledger.alarm(damage.to_string(), unix_now());
-    }
-    let mut numbers = numbers;
-    let incarnation = numbers.next_incarnation().map_err(other)?;
-    let routing = routing::load_or_create(&paths).map_err(other)?;
+    let Known { mut ledger, committed, journal, numbers, incarnation, routing } =
+        Known::read(&paths).map_err(other)?;
     let releases = Rc::new(Releases::new(paths.state_dir()));
     let feed = open_feed(&config, &paths, &mut ledger);
     let rules = rules(&config);
@@ -208,6 +196,35 @@ async fn take_charge(config: Config) -> Result<(), StartError> {
     let beginning = Beginning { edge, rules, ledger, feed, fed: fed_out, born };
     Driver::new(beginning, state).run(effects, inputs).await;
     Ok(())
+}
+
+/// What a start knows from its own records; each of them is durable as it was read.
+pub(crate) struct Known {
+    pub(crate) ledger: Ledger,
+    pub(crate) committed: Option<committed::Committed>,
+    pub(crate) journal: Kept<Journal>,
+    pub(crate) numbers: Numbers,
+    /// Of the supervisor that starts.
+    pub(crate) incarnation: Incarnation,
+    pub(crate) routing: RoutingKeys,
+}
+
+impl Known {
+    pub(crate) fn read(paths: &Paths) -> Result<Known, RecordError> {
+        let mut ledger = Ledger::open(paths, unix_now());
+        let committed = committed::file(paths).load()?;
+        let (journal, damage) = Kept::open(journal::file(paths), |_| Journal::default());
+        if let Some(damage) = damage {
+            ledger.alarm(damage.to_string(), unix_now());
+        }
+        let (mut numbers, damage) = Numbers::open(paths, seen(&committed, journal.get(), paths))?;
+        if let Some(damage) = damage {
+            ledger.alarm(damage.to_string(), unix_now());
+        }
+        let incarnation = numbers.next_incarnation()?;
+        let routing = routing::load_or_create(paths)?;
+        Ok(Known { ledger, committed, journal, numbers, incarnation, routing })
+    }
 }
 
 /// The feed, or in words why there is none.

@@ -4,6 +4,8 @@
 use bincode::{Decode, Encode};
 use bumpless_shared::control::{Generation, Term};
 
+use crate::records::file::RecordFile;
+use crate::records::paths::Paths;
 use crate::upgrade::recovery::Intent;
 
 /// The record.
@@ -15,6 +17,11 @@ pub struct Journal {
     pub logs: Vec<Term>,
     /// Generations that nobody needs then.
     pub generations: Vec<Generation>,
+}
+
+/// Its file.
+pub fn file(paths: &Paths) -> RecordFile<Journal> {
+    RecordFile::new(paths.journal(), "the journal", 2)
 }
 
 impl Journal {

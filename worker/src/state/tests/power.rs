@@ -26,13 +26,21 @@ enum Mark {
     Committing(Generation),
     /// … and it is durable.
     Committed(Generation),
+    /// A start has read everything.
+    Recovered,
+    /// The database took over from the logbook.
+    Ended,
 }
 
 impl Mark {
     fn reserved(&self) -> Term {
         match self {
             Mark::Reserved(term) => *term,
-            Mark::Acknowledged { .. } | Mark::Committing(_) | Mark::Committed(_) => 0,
+            Mark::Acknowledged { .. }
+            | Mark::Committing(_)
+            | Mark::Committed(_)
+            | Mark::Recovered
+            | Mark::Ended => 0,
         }
     }
 }
@@ -100,6 +108,17 @@ impl Life {
         }
     }
 
+    /// Another worker takes the authority and has one more write in its logbook.
+    fn is_cut(&mut self, holder: &Sequencer, term: Term) {
+        let sequence = holder.store().position().sequence + 1;
+        let mut log = Prepared::make(&self.state, term, 9, sequence, 0).unwrap().begin(sequence);
+        self.number += 1;
+        let (number, length) = (self.number, 100);
+        log.append(&[store_operation(&content(number, length)).encode().unwrap()]).unwrap();
+        log.sync().unwrap();
+        self.mark(Mark::Acknowledged { number, length, sequence });
+    }
+
     fn commit(&self, generation: Generation) {
         self.mark(Mark::Committing(generation));
         self.mark(Mark::Committed(generation));
@@ -164,23 +183,27 @@ async fn live(lab: &Lab, ending: Ending, options: StoreOptions) -> Recording<Mar
     let (back, _events) = Follower::start(old.clone(), 2).unwrap();
     life.level(&back, &new).await;
     life.puts(&new).await;
-    let (holder, going) = match ending {
+    let holder = match ending {
         Ending::Commit => {
             new.persist().await.unwrap();
             life.put(&new, 70).await;
             life.commit(2);
             life.puts(&new).await;
             drop((back, old));
+            new.remove(vec![1], vec![1]).await.unwrap();
+            life.puts(&new).await;
             new.end_logbook().await.unwrap();
+            life.mark(Mark::Ended);
             life.put(&new, 80).await;
-            (new, 1)
+            new
         }
         Ending::Death => {
             drop((follower, new));
             back.finish().await.unwrap();
             old.resume(3).await.unwrap();
             life.put(&old, 70).await;
-            (old, 2)
+            old.remove(vec![1], vec![2]).await.unwrap();
+            old
         }
         Ending::Return => {
             life.level(&back, &new).await;
@@ -190,11 +213,11 @@ async fn live(lab: &Lab, ending: Ending, options: StoreOptions) -> Recording<Mar
             old.resume(3).await.unwrap();
             life.puts(&old).await;
             drop((follower, new));
-            (old, 2)
+            old.remove(vec![1], vec![2]).await.unwrap();
+            old
         }
     };
-    // What nobody needs any more goes.
-    holder.remove(vec![1, 2], vec![going]).await.unwrap();
+    holder.remove(vec![2], vec![]).await.unwrap();
     life.puts(&holder).await;
     holder.stop().await.unwrap();
     drop(holder);
@@ -223,7 +246,7 @@ fn committed(marks: &[&Mark]) -> Vec<Option<Generation>> {
         match mark {
             Mark::Committing(generation) => named.push(Some(*generation)),
             Mark::Committed(generation) => named = vec![Some(*generation)],
-            Mark::Acknowledged { .. } | Mark::Reserved(_) => {}
+            Mark::Acknowledged { .. } | Mark::Reserved(_) | Mark::Recovered | Mark::Ended => {}
         }
     }
     named
@@ -382,20 +405,31 @@ fn survives_a_start(ending: Ending) {
             Some(generation) => recover(&state, generation, OPTIONS).unwrap().0,
         };
         let term = marks.iter().map(|mark| mark.reserved()).max().unwrap_or(0) + 1;
-        recorder.mark(Mark::Reserved(term));
+        recorder.mark(Mark::Reserved(term + 1));
         recorder.mark(Mark::Committed(generation.unwrap_or(1)));
+        recorder.mark(Mark::Recovered);
         let sequencer = Sequencer::start(writer, Start::Holding { term }).unwrap().0;
         let mut life = Life { state, options: OPTIONS, recorder, number: 1 << 32 };
-        runtime.block_on(async { life.put(&sequencer, 5000).await });
+        runtime.block_on(life.put(&sequencer, 5000));
+        life.is_cut(&sequencer, term + 1);
         let again = life.recorder.finish();
-        let image_of = again.durable(again.steps());
         drop(sequencer);
-        again.write(&image_of, &image).unwrap();
-        let marks = again.marks(&image_of).collect();
-        let obeys = || Image { marks, options: OPTIONS, whole: true }.obeys(&image, generation.or(Some(1)));
-        if let Err(cause) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(obeys)) {
-            eprintln!("everything died after step {after}\n{}", again.explain(&image_of));
-            std::panic::resume_unwind(cause);
+        // What was recovered needs no logbook any more; what came then does.
+        let recovered = again.words().position(|step| step == "mark Recovered").unwrap() + 1;
+        for (place, logbooks) in [(recovered, false), (again.steps(), true)] {
+            let crash = again.durable(place);
+            again.write(&crash, &image).unwrap();
+            if !logbooks {
+                let _ = fs::remove_dir_all(state_in(&image).logs());
+            }
+            let marks = again.marks(&crash).collect();
+            let obeys =
+                || Image { marks, options: OPTIONS, whole: true }.obeys(&image, generation.or(Some(1)));
+            if let Err(cause) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(obeys)) {
+                eprintln!("everything died after step {after}\n{}", again.explain(&crash));
+                std::panic::resume_unwind(cause);
+            }
+            fs::remove_dir_all(&image).unwrap();
         }
         count += 1;
     }
@@ -440,9 +474,12 @@ fn without_syncs_a_kill_loses_nothing_and_a_power_loss_leaves_a_node_that_starts
 
 #[test]
 fn nothing_goes_before_the_committed_generation_has_durably_what_was_acknowledged_from_it() {
-    let going = ["rename state/log/1 to", "rename state/log/2 to", "remove state/gen-1/generation"];
-    let back = ["rename state/log/1 to", "rename state/log/2 to", "remove state/gen-2/generation"];
-    for (ending, removals) in [(Ending::Commit, going), (Ending::Death, back), (Ending::Return, back)] {
+    let [first, second] = ["rename state/log/1 to", "rename state/log/2 to"];
+    let going = [first, "remove state/gen-1/generation", "mark Ended", second];
+    let back = [first, "remove state/gen-2/generation", second];
+    let endings: [(Ending, &[&str]); 3] =
+        [(Ending::Commit, &going), (Ending::Death, &back), (Ending::Return, &back)];
+    for (ending, removals) in endings {
         let lab = lab();
         let life = record(&lab, ending, OPTIONS);
         let (mut committed, mut begun, mut mark) = (0, 0, 0);
@@ -469,6 +506,6 @@ fn nothing_goes_before_the_committed_generation_has_durably_what_was_acknowledge
             }
         }
         // The first one: what a standby that came to nothing had left behind.
-        assert_eq!(removed, [&removals[..1], &removals[..]].concat());
+        assert_eq!(removed, [&[first], removals].concat());
     }
 }
