@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -85,6 +85,41 @@ pub(super) fn differences(log: &Log, dir: Ino, path: &Path, found: &mut Vec<Stri
         }
     }
     Ok(())
+}
+
+/// Copies a directory that its library's own threads may be changing: a copy counts if nothing changed
+/// while it was made.
+pub(super) fn copy_at_rest(from: &Path, to: &Path) -> io::Result<()> {
+    const TRIES: usize = 1000;
+    for _ in 0..TRIES {
+        let copied = files(from).and_then(|before| {
+            copy(from, to)?;
+            Ok(files(from)? == before)
+        });
+        match copied {
+            Ok(true) => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(false) | Err(_) => match fs::remove_dir_all(to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            },
+        }
+    }
+    Err(io::Error::other(format!("{} does not come to rest", from.display())))
+}
+
+/// Everything by which a change of a file shows.
+fn files(dir: &Path) -> io::Result<BTreeMap<PathBuf, (u64, u64, i64, i64)>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let about = fs::symlink_metadata(&path)?;
+        if about.is_dir() {
+            found.extend(files(&path)?);
+        }
+        found.insert(path, (about.ino(), about.len(), about.ctime(), about.ctime_nsec()));
+    }
+    Ok(found)
 }
 
 /// Copies a directory with everything in it; holes stay holes.

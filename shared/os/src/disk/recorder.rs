@@ -223,7 +223,7 @@ fn note(log: &mut Log, shared: &Shared, step: &Step<'_>) -> Result<(), PathBuf> 
                 }
             };
             let copy = shared.copies.join(log.ops.len().to_string());
-            image::copy(path, &copy).expect("the other library's files can be copied");
+            image::copy_at_rest(path, &copy).expect("the other library's files can be copied");
             (Op::Foreign { ino, copy, state: *state }, format!("{} is {state:?}", show(path)))
         }
     };
