@@ -85,8 +85,6 @@ pub fn read(state: &Path) -> Result<Identity, IdentityFailure> {
 pub fn make(state: &Path) -> Result<Identity, IdentityFailure> {
     let folder = state.join(FOLDER);
     if folder.exists() {
-        // It may have been killed before its name was durable; clients will know the node by it.
-        disk::sync_dir(state).map_err(|error| IdentityFailure::File { path: folder.clone(), error })?;
         return read(state);
     }
     let aside = durable::aside(&folder);

@@ -19,7 +19,7 @@ use bumpless_trust::document::{Artifact, Encoding, Kind};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use crate::effects::journal::Journal;
+use crate::effects::journal::{self, Journal};
 use crate::records::attempts::Attempts;
 use crate::records::committed::{self, Committed};
 use crate::records::file::{Kept, RecordError};
@@ -240,6 +240,10 @@ impl Start {
         if let Some(committed) = &committed {
             complete(paths, &committed.release);
         }
+        // What is half-made is none.
+        for record in Releases::new(paths.state_dir()).list().unwrap() {
+            complete(paths, &record.release());
+        }
         let values = BTreeMap::from([
             ("committed", format!("{committed:?}")),
             ("journal", format!("{:?}", journal.get())),
@@ -282,7 +286,7 @@ impl Start {
 /// A release that can be started: its record and its bytes.
 fn complete(paths: &Paths, release: &Release) {
     let releases = Releases::new(paths.state_dir());
-    assert!(releases.find(release).unwrap().is_some(), "{release} is committed and not installed");
+    assert!(releases.find(release).unwrap().is_some(), "{release} is not installed");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(releases.launchable(release)).unwrap();
 }
@@ -349,5 +353,32 @@ fn what_a_start_read_after_a_kill_is_still_there_after_a_power_loss() {
             assert!(found.given.incarnation > read.given.incarnation);
             assert_eq!(found.given.max(read.given), found.given);
         });
+    }
+}
+
+#[test]
+fn a_record_that_was_read_is_durable_before_anything_else_is_written() {
+    let lab = lab();
+    let life = live(&lab);
+    for after in (0..=life.steps()).filter(|after| life.owes(*after)) {
+        let folder = tempfile::tempdir_in(&lab.images).unwrap();
+        let [root, copies, image] = ["root", "copies", "image"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&copies).unwrap();
+        let recorder = life.go_on(after, &root, &copies).unwrap();
+        if !paths_in(&root).state_dir().is_dir() {
+            continue;
+        }
+        let read = |root: &Path| {
+            let committed = committed::file(&paths_in(root)).load().unwrap();
+            (committed, journal::file(&paths_in(root)).load().unwrap())
+        };
+        let before = read(&root);
+        let again = recorder.finish();
+        let crash = again.durable(again.steps());
+        again.write(&crash, &image).unwrap();
+        // The directory itself is made durable by the start, ahead of any record.
+        if paths_in(&image).state_dir().is_dir() {
+            explained(&again, &crash, || assert_eq!(read(&image), before));
+        }
     }
 }

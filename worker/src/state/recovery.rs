@@ -109,7 +109,7 @@ pub fn recover(
     generation: Generation,
     options: StoreOptions,
 ) -> Result<(Writer, Recovered), RecoverError> {
-    // Its maker may have been killed before the generation's name was durable.
+    // Whoever made what is here may have been killed before its name was durable.
     sync_directory(state.path())?;
     let mut writer = Writer::open(state, generation, options)?;
     let mut recovered = Recovered {

@@ -106,25 +106,6 @@ fn a_head_that_reached_the_disk_before_its_rows_hides_no_record() {
 }
 
 #[test]
-fn a_chunk_file_whose_name_did_not_reach_the_disk_is_linked_again() {
-    let (_directory, state, written) = probation(8);
-    let mut writer = Writer::open(&state, 1, OPTIONS).unwrap();
-    let mut reader = LogReader::new(&state, 2, 4);
-    let mut steps = Vec::new();
-    while let Item::Record(record) = reader.next().unwrap() {
-        steps.push(Step::Record(record));
-    }
-    super::super::replay::follow(&mut writer, &steps).unwrap();
-    drop(writer);
-    let lost = state.chunks(1).join(written[3].name().to_string());
-    fs::remove_file(&lost).unwrap();
-    let (writer, recovered) = recover(&state, 1, OPTIONS).unwrap();
-    assert_eq!((recovered.replayed, recovered.position.sequence), (0, 11));
-    assert!(found(&writer, &written).into_iter().all(|found| found));
-    assert_eq!(writer.store().totals().chunks, 2);
-}
-
-#[test]
 fn damage_below_the_position_does_not_stop_what_lies_behind_it_from_being_looked_at() {
     let (_directory, state, written) = probation(8);
     let (_copy, killed) = image(&state);
@@ -171,38 +152,4 @@ async fn what_a_lower_term_wrote_beyond_the_beginning_of_a_higher_one_never_coun
     assert_eq!((recovered.position, recovered.replayed), (Position { term: 3, sequence: 10 }, 0));
     assert!(!found(&writer, &written)[7]);
     drop(sequencer);
-}
-
-#[tokio::test]
-async fn a_cold_start_in_probation_has_what_both_workers_acknowledged() {
-    let (_directory, state) = state();
-    let old = holder(&state, 1, Layout::ByKind);
-    let opened = old.open_logbook().await.unwrap();
-    let new = candidate(&state, 2, Layout::ByName, &opened.snapshot, 1);
-    let (follower, _events) = Follower::start(new.clone(), 1).unwrap();
-    let prepared = Prepared::make(&state, 2, 2, 1, 1 << 20).unwrap();
-    for number in 0..20 {
-        old.put(&content(number, 5000)).await.unwrap();
-    }
-    let frozen = old.freeze().await.unwrap();
-    follower.finish_at(frozen.sequence).await.unwrap();
-    new.take(prepared, frozen.sequence).await.unwrap();
-    let (back, _events) = Follower::start(old.clone(), 2).unwrap();
-    for number in 20..40 {
-        new.put(&content(number, if number % 2 == 0 { 5000 } else { 50 })).await.unwrap();
-        if number == 30 {
-            back.nudge();
-            back.applied().wait_for(|applied| *applied > frozen.sequence).await.unwrap();
-        }
-    }
-    let expected = hash(&new).await;
-    let (_copy, killed) = image(&state);
-    let (writer, recovered) = recover(&killed, 1, OPTIONS).unwrap();
-    assert_eq!(recovered.position, Position { term: 2, sequence: 40 });
-    assert_eq!((recovered.damage, recovered.refused), (vec![], vec![]));
-    assert_eq!(writer.snapshot().hash().unwrap(), expected);
-    // The other generation would come to the same.
-    let (_copy, killed) = image(&state);
-    let (writer, _) = recover(&killed, 2, OPTIONS).unwrap();
-    assert_eq!(writer.snapshot().hash().unwrap(), expected);
 }
