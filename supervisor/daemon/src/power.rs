@@ -309,7 +309,7 @@ fn whenever_the_power_fails_a_start_reads_whole_records_and_hands_out_no_number_
     let lab = lab();
     let (life, fresh) = (live(&lab), fresh(&lab));
     let most =
-        std::env::var("BUMPLESS_POWER_IMAGES").ok().and_then(|count| count.parse().ok()).unwrap_or(500);
+        std::env::var("BUMPLESS_POWER_IMAGES").ok().and_then(|count| count.parse().ok()).unwrap_or(3000);
     let crashes = life.crashes(0, most, 7, |_| 0);
     eprintln!("{} steps, {} states of the disk", life.steps(), crashes.len());
     for crash in &crashes {
