@@ -31,7 +31,7 @@ use crate::records::quarantine::{Quarantine, Quarantined};
 use crate::releases::{self, Releases, Source};
 use crate::start::Known;
 use crate::upgrade::recovery::Intent;
-use crate::upgrade::{Attempt, Terms};
+use crate::upgrade::{Attempt, Rehearsal, Terms};
 
 /// What the supervisor, or somebody whom it told, goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +152,8 @@ impl Life<'_> {
     fn tries(&mut self, from: (u8, u64, u64), to: u8) -> (u64, Terms) {
         self.tells(Happening::UpgradeStarted);
         install(&self.paths, to);
-        let attempt = Attempt { from: Some(release(from.0)), to: release(to), by: None };
+        let attempt =
+            Attempt { from: Some(release(from.0)), to: release(to), by: None, rehearsal: Rehearsal::Off };
         self.gives(Numbers::next_instance);
         let generation = self.gives(Numbers::next_generation);
         let mut intent = Intent { attempt, generation, old_generation: from.1, terms: None };

@@ -12,8 +12,7 @@
 //! Nothing may be applied from a logbook before `finish`: rows that are ingested count as newer than
 //! rows that were written before it.
 
-use std::fs;
-
+use bumpless_os::disk;
 use bumpless_shared::control::Generation;
 use bumpless_shared::operation::Operation;
 use fjall::PersistMode;
@@ -39,7 +38,7 @@ impl<'a> Ingest<'a> {
     pub(super) fn new(writer: &'a mut Writer) -> Result<Ingest<'a>, FileError> {
         let store = writer.store();
         let folder = store.state().runs(store.generation());
-        fs::create_dir(&folder).map_err(FileError::at("make", &folder))?;
+        disk::create_dir(&folder).map_err(FileError::at("make", &folder))?;
         let places = 0..store.shelves().all().len();
         let runs = places.map(|place| Runs::new(folder.join(place.to_string()))).collect();
         Ok(Ingest { writer, runs, received: 0 })

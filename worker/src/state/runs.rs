@@ -10,10 +10,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use bumpless_os::disk;
 use fjall::{UserKey, UserValue};
 
 use super::directory::FileError;
@@ -69,7 +70,7 @@ impl Runs {
         for path in &self.files {
             let file = File::open(path).map_err(FileError::at("open", path))?;
             // Nobody else needs the name, and so nothing is left behind.
-            fs::remove_file(path).map_err(FileError::at("remove", path))?;
+            disk::remove_file(path).map_err(FileError::at("remove", path))?;
             sources.push(Source::File(BufReader::with_capacity(BUFFER, file), path.clone()));
         }
         sources.push(Source::Memory(self.sorted().into_iter()));
@@ -89,16 +90,22 @@ impl Runs {
 }
 
 fn write(path: &Path, rows: &[Row]) -> io::Result<()> {
-    let mut file = BufWriter::with_capacity(BUFFER, File::create_new(path)?);
+    let file = disk::File::create_new(path, 0o600)?;
+    let (mut bytes, mut at) = (Vec::with_capacity(2 * BUFFER), 0);
     for (key, value) in rows {
-        for bytes in [key.as_ref(), value.as_ref()] {
-            let length = u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-            file.write_all(&length.to_le_bytes())?;
+        for part in [key.as_ref(), value.as_ref()] {
+            let length = u32::try_from(part.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+            bytes.extend_from_slice(&length.to_le_bytes());
         }
-        file.write_all(key)?;
-        file.write_all(value)?;
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(value);
+        if bytes.len() >= BUFFER {
+            file.write_all_at(&bytes, at)?;
+            at += bytes.len() as u64;
+            bytes.clear();
+        }
     }
-    file.flush()
+    file.write_all_at(&bytes, at)
 }
 
 enum Source {
@@ -188,6 +195,8 @@ impl Merged {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use super::*;
 
     #[test]

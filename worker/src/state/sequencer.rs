@@ -341,7 +341,8 @@ impl Sequencer {
     pub async fn remove(&self, logs: Vec<Term>, generations: Vec<Generation>) -> Result<(), OrderError> {
         self.persist().await?;
         let (state, own) = (self.store.state().clone(), self.store.generation());
-        let no_thread = FileError::at("start a thread that removes what is not needed in", state.path());
+        let no_thread =
+            FileError::at("start a thread that removes what is not needed in", state.path().to_owned());
         // Gigabytes of tables and thousands of names: it can wait for whoever is served.
         let removing = background::spawn("remove", move || {
             logs.iter().try_for_each(|term| state.remove_log(*term))?;

@@ -140,7 +140,7 @@ impl Life {
         let mut writer = Writer::create(&self.state, generation, layout, self.options).unwrap();
         let mut ingest = writer.ingest().unwrap();
         for entry in opened.snapshot.entries() {
-            ingest.push(&entry.unwrap(), from, Check::Content).unwrap();
+            ingest.push(&entry.unwrap(), from).unwrap();
         }
         ingest.finish(opened.snapshot.position()).unwrap();
         Sequencer::start(writer, Start::Following).unwrap().0
