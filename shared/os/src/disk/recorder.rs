@@ -11,9 +11,9 @@
 //! not durable had one of these fates:
 //!
 //! - none reached the disk; all did; all but one did; only one did
-//! - one write was torn, or only its length reached the disk, beside all or none of the others. Without
-//!   the others it is torn in the middle; beside later ones where two sectors meet, because a disk writes
-//!   a sector whole
+//! - one write was torn, or only its length reached the disk, beside all or none of the others. It is
+//!   torn in the middle; where later writes to the file reached the disk, it is torn where two sectors
+//!   meet, because a disk writes a sector whole
 //! - some did and some did not, by a seed
 //!
 //! Names change atomically one by one, and any order among those of one directory is taken to be
@@ -409,10 +409,15 @@ impl<M> Recording<M> {
                 let alone = |one: Fate, rest: Fate| fated(&|index| if index == *this { one } else { rest });
                 sometimes.push(alone(Fate::Dropped, Fate::Whole));
                 sometimes.push(alone(Fate::Whole, Fate::Dropped));
-                if let Op::Write { at, bytes, .. } = &self.log.ops[*this].0 {
-                    sometimes.push(alone(Fate::Torn { kept: bytes.len() / 2 }, Fate::Dropped));
-                    sometimes
-                        .extend(sector(*at, bytes.len()).map(|kept| alone(Fate::Torn { kept }, Fate::Whole)));
+                if let Op::Write { ino, at, bytes } = &self.log.ops[*this].0 {
+                    let middle = bytes.len() / 2;
+                    let later = &self.log.ops[*this + 1..after];
+                    let last = !later
+                        .iter()
+                        .any(|(op, _)| matches!(op, Op::Write { ino: other, .. } if other == ino));
+                    let beside = if last { Some(middle) } else { sector(*at, bytes.len()) };
+                    sometimes.push(alone(Fate::Torn { kept: middle }, Fate::Dropped));
+                    sometimes.extend(beside.map(|kept| alone(Fate::Torn { kept }, Fate::Whole)));
                     sometimes.push(alone(Fate::Zeroed, Fate::Whole));
                     sometimes.push(alone(Fate::Zeroed, Fate::Dropped));
                 }
