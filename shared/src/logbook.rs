@@ -16,7 +16,9 @@
 //! ```
 //!
 //! Integers are little-endian and, where not said otherwise, of 64 bits. The format number stands
-//! before everything that may change with it. A record's length counts the payload alone; its
+//! before everything that may change with it: it is the version of the contract whose operations may
+//! stand in the segment, and the writer takes the highest that everybody knows who may have to read it.
+//! A record's length counts the payload alone; its
 //! checksum covers the segment's salt and everything in the record but the checksum and the marker
 //! in front. The salt is random: neither bytes left on the disk by a deleted segment, nor content
 //! that a client made to look like a record, can pass for one.
@@ -32,9 +34,7 @@
 use std::fmt;
 
 use crate::operation::LONGEST_OPERATION;
-
-/// The format that this version writes, and the only one that it reads.
-pub const FORMAT: u16 = 1;
+use crate::version::SPOKEN;
 
 /// Bytes of a segment's header.
 pub const HEADER: usize = 64;
@@ -53,6 +53,8 @@ const HEADER_MARKER: [u8; 8] = *b"bmplslog";
 /// What stands at the beginning of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// The version of the contract whose operations may stand in it.
+    pub format: u16,
     /// The term whose holder writes it.
     pub term: u64,
     /// No record in the segment has a lower sequence. For all but a prepared first segment it is
@@ -86,7 +88,7 @@ impl fmt::Display for HeaderError {
             HeaderError::NotYet => f.write_str("no segment header has been written yet"),
             HeaderError::Foreign => f.write_str("not a logbook segment"),
             HeaderError::Format { found } => {
-                write!(f, "a logbook segment of format {found}; this version reads format {FORMAT}")
+                write!(f, "a logbook segment of format {found}; this release reads formats {SPOKEN}")
             }
             HeaderError::Damaged => f.write_str("the segment's header does not match its checksum"),
         }
@@ -100,7 +102,7 @@ impl SegmentHeader {
     pub fn encode(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[0..8].copy_from_slice(&HEADER_MARKER);
-        bytes[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[8..10].copy_from_slice(&self.format.to_le_bytes());
         bytes[10..12].copy_from_slice(&(HEADER as u16).to_le_bytes());
         bytes[16..24].copy_from_slice(&self.term.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.floor.to_le_bytes());
@@ -122,9 +124,9 @@ impl SegmentHeader {
         if bytes[..8] != HEADER_MARKER {
             return Err(HeaderError::Foreign);
         }
-        let found = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if found != FORMAT {
-            return Err(HeaderError::Format { found });
+        let format = u16::from_le_bytes([bytes[8], bytes[9]]);
+        if !SPOKEN.contains(format) {
+            return Err(HeaderError::Format { found: format });
         }
         if crc32fast::hash(&bytes[..60]) != u32_at(bytes, 60) {
             return Err(HeaderError::Damaged);
@@ -132,6 +134,7 @@ impl SegmentHeader {
         let mut salt = [0; 16];
         salt.copy_from_slice(&bytes[40..56]);
         Ok(SegmentHeader {
+            format,
             term: u64_at(bytes, 16),
             floor: u64_at(bytes, 24),
             generation: u64_at(bytes, 32),
@@ -271,7 +274,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    const SEGMENT: SegmentHeader = SegmentHeader { term: 3, floor: 41, generation: 2, salt: [9; 16] };
+    const SEGMENT: SegmentHeader =
+        SegmentHeader { format: 1, term: 3, floor: 41, generation: 2, salt: [9; 16] };
     const HEAD: RecordHead = RecordHead { term: 3, sequence: 42, durable: 40 };
 
     fn hex(bytes: &[u8]) -> String {
@@ -285,6 +289,14 @@ mod tests {
             "626d706c736c6f67010040000000000003000000000000002900000000000000\
              02000000000000000909090909090909090909090909090900000000b0cb7117"
         );
+        assert_eq!(SegmentHeader::decode(&SEGMENT.encode()), Ok(SEGMENT));
+        let second = SegmentHeader { format: 2, ..SEGMENT };
+        assert_eq!(
+            hex(&second.encode()),
+            "626d706c736c6f67020040000000000003000000000000002900000000000000\
+             02000000000000000909090909090909090909090909090900000000a7cf24ad"
+        );
+        assert_eq!(SegmentHeader::decode(&second.encode()), Ok(second));
         let mut record = Vec::new();
         encode_record(&mut record, &SEGMENT.salt, HEAD, b"payload").unwrap();
         assert_eq!(
@@ -348,9 +360,11 @@ mod tests {
     #[test]
     fn another_format_is_named_before_anything_else_is_read() {
         let mut bytes = SEGMENT.encode();
-        bytes[8] = 2;
-        bytes[20..].fill(0xff);
-        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderError::Format { found: 2 }));
+        for found in [0, SPOKEN.max + 1] {
+            bytes[8..10].copy_from_slice(&found.to_le_bytes());
+            bytes[20..].fill(0xff);
+            assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderError::Format { found }));
+        }
         assert_eq!(SegmentHeader::decode(&bytes[..10]), Err(HeaderError::NotYet));
         assert_eq!(SegmentHeader::decode(&[0; 64]), Err(HeaderError::NotYet));
         assert_eq!(SegmentHeader::decode(&[1; 64]), Err(HeaderError::Foreign));

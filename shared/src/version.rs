@@ -2,6 +2,16 @@
 //!
 //! The first message both ways is a [`Range`]: lowest and highest version that the sender speaks.
 //! Both then speak the highest common one; where there is none, neither says anything else.
+//!
+//! One number counts for everything in this crate: the messages between processes, the logical stream
+//! of the state (snapshot and operations), and the format of the logbook.
+//!
+//! | version | what came with it |
+//! |---|---|
+//! | 1 | everything but the following |
+//! | 2 | [`Operation::Append`](crate::operation::Operation::Append): logs that are appended to |
+//!
+//! What a version brought stays unused between two processes of which one does not know it.
 
 use std::fmt;
 
@@ -9,7 +19,7 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 /// The contract's version that this source tree speaks.
-pub const CURRENT: u16 = 1;
+pub const CURRENT: u16 = 2;
 
 /// What this build speaks.
 pub const SPOKEN: Range = Range { min: 1, max: CURRENT };
@@ -25,6 +35,11 @@ pub struct Range {
 }
 
 impl Range {
+    /// Whether a version is spoken.
+    pub fn contains(self, version: u16) -> bool {
+        self.min <= version && version <= self.max
+    }
+
     /// The highest version that both speak.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
-//! Every message of the contract, byte for byte as it was published. A worker of last year and a
-//! supervisor of next year meet in these bytes: a line of `golden/v1.txt` is never changed and never
-//! removed; a new message gets a new line.
+//! Every message of the contract, byte for byte as it was published, one file for each version. A
+//! worker of last year and a supervisor of next year meet in these bytes: a line of `golden/` is never
+//! changed and never removed; a new message gets a new version, and a line in its file.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -17,9 +17,10 @@ use bumpless_shared::frame::{self, PACKET_LIMIT, STREAM_LIMIT};
 use bumpless_shared::link::{Note, Part};
 use bumpless_shared::operation::Operation;
 use bumpless_shared::release::Release;
-use bumpless_shared::version::{CURRENT, SPOKEN};
+use bumpless_shared::version::{Range, SPOKEN};
 
-const PUBLISHED: &str = include_str!("golden/v1.txt");
+/// Each version with its published lines.
+const PUBLISHED: [(u16, &str); 2] = [(1, include_str!("golden/v1.txt")), (2, include_str!("golden/v2.txt"))];
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -34,16 +35,17 @@ fn unhex(text: &str) -> Vec<u8> {
 
 /// The published lines, and what this source makes of the same messages.
 struct Golden {
+    version: u16,
     published: BTreeMap<&'static str, &'static str>,
     lines: Vec<String>,
 }
 
 impl Golden {
     fn message<T: Encode + Decode<()> + PartialEq + Debug>(&mut self, name: &str, message: &T, limit: usize) {
-        let bytes = frame::encode(message, CURRENT, limit).unwrap();
+        let bytes = frame::encode(message, self.version, limit).unwrap();
         self.lines.push(format!("{name} {}", hex(&bytes)));
         if let Some(published) = self.published.get(name) {
-            let read: T = frame::decode(&unhex(published), CURRENT, limit).unwrap();
+            let read: T = frame::decode(&unhex(published), self.version, limit).unwrap();
             assert_eq!(&read, message, "{name} is read differently from what was published");
         }
     }
@@ -194,19 +196,34 @@ fn between_workers(golden: &mut Golden) {
     for (name, part) in parts {
         golden.message(&format!("part/{name}"), &part, STREAM_LIMIT);
     }
+    if golden.version >= 2 {
+        let append =
+            Operation::Append { log: Digest([3; 32]), nonce: [4; 16], index: 300, content: vec![1, 2, 3] };
+        golden.message("part/entries-append", &Part::Entries(vec![append]), STREAM_LIMIT);
+    }
 }
 
 #[test]
 fn every_message_has_the_bytes_that_were_published() {
-    let published = PUBLISHED.lines().filter_map(|line| line.split_once(' ')).collect();
-    let mut golden = Golden { published, lines: vec![format!("greeting {}", hex(&frame::greeting(SPOKEN)))] };
-    for (name, command) in orders() {
-        golden.message(&format!("order/{name}"), &Order { incarnation: 11, command }, PACKET_LIMIT);
+    for (version, text) in PUBLISHED {
+        let published = text.lines().filter_map(|line| line.split_once(' ')).collect();
+        // What a build greets with of which this was the latest version.
+        let greeting = hex(&frame::greeting(Range { min: 1, max: version }));
+        let mut golden = Golden { version, published, lines: vec![format!("greeting {greeting}")] };
+        for (name, command) in orders() {
+            golden.message(&format!("order/{name}"), &Order { incarnation: 11, command }, PACKET_LIMIT);
+        }
+        for (name, report) in reports() {
+            golden.message(&format!("report/{name}"), &report, PACKET_LIMIT);
+        }
+        between_workers(&mut golden);
+        let lines = golden.lines.join("\n") + "\n";
+        assert_eq!(lines, text, "version {version}: the published bytes are on the right");
     }
-    for (name, report) in reports() {
-        golden.message(&format!("report/{name}"), &report, PACKET_LIMIT);
-    }
-    between_workers(&mut golden);
-    let lines = golden.lines.join("\n") + "\n";
-    assert_eq!(lines, PUBLISHED, "the published bytes are on the right");
+}
+
+#[test]
+fn every_version_that_is_spoken_has_published_bytes() {
+    let versions: Vec<u16> = PUBLISHED.iter().map(|(version, _)| *version).collect();
+    assert_eq!(versions, (SPOKEN.min..=SPOKEN.max).collect::<Vec<_>>());
 }

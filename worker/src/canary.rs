@@ -66,6 +66,7 @@ impl Finding {
             | RequestError::NoAddress
             | RequestError::Socket(_)
             | RequestError::Refused { .. }
+            | RequestError::NotYet { .. }
             | RequestError::TooLarge { .. }
             | RequestError::WrongNode { .. }
             | RequestError::Protocol { .. } => Finding::Failing(text),
@@ -150,7 +151,7 @@ impl Canary {
         let reading = tokio::task::spawn_blocking(move || {
             let names = snapshot.entries().flatten().filter_map(|entry| match entry {
                 Operation::Store { name, .. } | Operation::Link { name, .. } => Some(name),
-                Operation::Mark { .. } => None,
+                Operation::Append { .. } | Operation::Mark { .. } => None,
             });
             names.take(SAMPLE).collect()
         });

@@ -7,14 +7,14 @@
 //! | field | what happens | where it is asked |
 //! |---|---|---|
 //! | `at_start` | the process ends, or never greets | [`Faults::at_start`] |
-//! | `contract` | the greeting names this range of versions | [`Faults::spoken`] |
+//! | `contract` | the greeting names this range of versions, whatever the description says | [`crate::stamp::Stamp::greets`] |
 //! | `sync` | the snapshot is not read any further | [`Faults::at_sync`] |
 //! | `after_cut` | the process ends, or stops for good, so long after it took over | [`Faults::at_cut`] |
 //! | `answers` | gets are answered with altered content, or refused, after it took over | [`Faults::at_answer`] |
 
 use std::time::Duration;
 
-use bumpless_shared::version::{Range, SPOKEN};
+use bumpless_shared::version::Range;
 use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 
@@ -89,11 +89,6 @@ impl Faults {
                 std::thread::park();
             },
         }
-    }
-
-    /// What the greeting says.
-    pub fn spoken(&self) -> Range {
-        self.contract.unwrap_or(SPOKEN)
     }
 
     /// Between two parts of the snapshot.

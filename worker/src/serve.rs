@@ -23,10 +23,10 @@ use bumpless_shared::digest::Digest;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::faults::Faults;
 use crate::handover::relay::Relay;
 use crate::net::{Answering, Handler};
-use crate::state::{Content, PutRefused, Sequencer, name_of};
+use crate::stamp::Stamp;
+use crate::state::{Append, Content, LogPage, PutRefused, Sequencer, append_id, name_of};
 use crate::wire::{Answer, Ask, Request};
 
 /// Who executes.
@@ -64,7 +64,7 @@ pub struct Serving {
     mode: watch::Sender<Mode>,
     state: OnceLock<Sequencer>,
     release: String,
-    faults: Faults,
+    stamp: Stamp,
     patience: Duration,
     judge: Judge,
     /// When something failing and something wrong was last reported.
@@ -95,9 +95,9 @@ enum Outcome {
 
 impl Serving {
     /// In mode [`Mode::Wait`], without a state. `patience` bounds how long a bad answer is kept back.
-    pub fn new(release: String, faults: Faults, patience: Duration, judge: Judge) -> Serving {
+    pub fn new(release: String, stamp: Stamp, patience: Duration, judge: Judge) -> Serving {
         let (mode, _) = watch::channel(Mode::Wait);
-        Serving { mode, state: OnceLock::new(), release, faults, patience, judge, judged: Default::default() }
+        Serving { mode, state: OnceLock::new(), release, stamp, patience, judge, judged: Default::default() }
     }
 
     /// Gives it the state to execute on. A second one is ignored.
@@ -173,19 +173,21 @@ impl Serving {
                 let answer = read(state, *name).await;
                 match after {
                     After::Start => answer,
-                    After::Cut => self.faults.at_answer(answer),
+                    After::Cut => self.stamp.faults.at_answer(answer),
                 }
             }
             (Ask::Put { .. }, Some(content)) => match state.put(content).await {
                 Ok(_) => Answer::Stored { name: content.name() },
-                Err(PutRefused::Frozen { .. } | PutRefused::NotHolder) => return Outcome::Elsewhere,
-                Err(refused @ (PutRefused::Failed { .. } | PutRefused::Stopped)) => {
-                    Answer::Retry { after_ms: 200, reason: refused.to_string() }
-                }
-                Err(refused @ (PutRefused::NoRoom { .. } | PutRefused::Unreadable { .. })) => {
-                    Answer::Refused { reason: refused.to_string() }
-                }
+                Err(refused) => return refusal(&refused),
             },
+            (Ask::Append { log, nonce, content }, _) => match Append::new(*log, *nonce, content.clone()) {
+                Ok(append) => match state.append(&Arc::new(append)).await {
+                    Ok(index) => Answer::Appended { id: append_id(log, nonce, content), index },
+                    Err(refused) => return refusal(&refused),
+                },
+                Err(long) => Answer::TooLarge { limit: long.limit as u32 },
+            },
+            (Ask::ReadLog { log, from }, _) => read_log(state, *log, *from).await,
             (Ask::Put { .. }, None) => Answer::Malformed { reason: "a put without content".to_owned() },
         })
     }
@@ -215,6 +217,18 @@ impl Serving {
                 );
                 Err(answer)
             }
+            (Ask::Append { log, nonce, content }, Answer::Appended { id, .. })
+                if append_id(log, nonce, content) != *id =>
+            {
+                let reason = format!("its answer to a relayed append to {} is for another", log.short());
+                self.tell(Suspicion::Wrong, reason.clone());
+                Err(Answer::Retry { after_ms: 200, reason })
+            }
+            (Ask::ReadLog { log, .. }, Answer::Refused { reason }) => {
+                let reason = format!("it refuses to read log {}: {reason}", log.short());
+                self.tell(Suspicion::Failing, reason);
+                Err(answer)
+            }
             _ => Ok(answer),
         }
     }
@@ -235,11 +249,22 @@ impl Serving {
 
     /// The answer to a request that the other worker relayed, in bytes.
     pub async fn answer_relayed(&self, request: &[u8]) -> Vec<u8> {
-        match Request::decode(request) {
+        match Request::decode(request, self.stamp.speaks) {
             Ok(request) => self.answer(request).await.encode(),
             Err(answer) => answer.encode(),
         }
     }
+}
+
+/// What a write that was not acknowledged is answered with, if it is answered here.
+fn refusal(refused: &PutRefused) -> Outcome {
+    let reason = refused.to_string();
+    Outcome::Done(match refused {
+        PutRefused::Frozen { .. } | PutRefused::NotHolder => return Outcome::Elsewhere,
+        PutRefused::Failed { .. } | PutRefused::Stopped => Answer::Retry { after_ms: 200, reason },
+        PutRefused::NoRoom { .. } | PutRefused::Unreadable { .. } => Answer::Refused { reason },
+        PutRefused::Later { .. } => Answer::NotYet { reason },
+    })
 }
 
 async fn hash(content: Vec<u8>) -> Result<Arc<Content>, Answer> {
@@ -261,6 +286,15 @@ async fn read(state: &Sequencer, name: Digest) -> Answer {
     match tokio::task::spawn_blocking(move || store.get(name)).await {
         Ok(Ok(Some(content))) => Answer::Content { content },
         Ok(Ok(None)) => Answer::NotFound,
+        Ok(Err(error)) => Answer::Refused { reason: error.to_string() },
+        Err(_) => stopping(),
+    }
+}
+
+async fn read_log(state: &Sequencer, log: Digest, from: u64) -> Answer {
+    let store = state.store().clone();
+    match tokio::task::spawn_blocking(move || store.read_log(log, from)).await {
+        Ok(Ok(LogPage { length, entries })) => Answer::Log { length, entries },
         Ok(Err(error)) => Answer::Refused { reason: error.to_string() },
         Err(_) => stopping(),
     }

@@ -1,12 +1,16 @@
-//! What is appended to a worker's file: which release it is, how it lays its data out, and, in
-//! releases made for tests, what goes wrong with it.
+//! What is appended to a worker's file: which release it is, how it lays its data out, which versions it
+//! speaks, and, in releases made for tests, what goes wrong with it.
 //!
 //! ```text
 //!   executable │ JSON │ length of the JSON, u32 little endian │ "bumpless"
 //! ```
 //!
 //! So one build makes any number of releases, each with bytes and a hash of its own. A file without
-//! the trailer is the release of its source tree. The trailer is read through `/proc/self/exe`, which
+//! the trailer is the release of its source tree.
+//!
+//! A release that speaks less than this source tree does stands for an older one: it greets with its own
+//! range on every channel, describes itself by it, and knows nothing of what came later, neither in what
+//! clients ask nor in what another worker writes. The trailer is read through `/proc/self/exe`, which
 //! also works for a process that was started from memory.
 
 use std::fmt;
@@ -18,7 +22,7 @@ use std::path::{Path, PathBuf};
 use bumpless_shared::control::{Description, StateRange};
 use bumpless_shared::release::Version;
 use bumpless_shared::version::{Range, SPOKEN};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::faults::Faults;
 use crate::state::Layout;
@@ -37,25 +41,52 @@ pub struct Stamp {
     /// Its database layout, by number.
     #[serde(with = "number")]
     pub layout: Layout,
+    /// The versions that it speaks, of the contract with the supervisor and with other workers, of the
+    /// logical stream of the state, and of the client protocol, which were all numbered together so far.
+    #[serde(default = "spoken", deserialize_with = "within_spoken")]
+    pub speaks: Range,
     /// What goes wrong with it, for tests.
     #[serde(default)]
     pub faults: Faults,
 }
 
 impl Stamp {
-    /// A release of this name and layout in which nothing goes wrong.
+    /// A release of this name and layout that speaks all that this source tree does, and in which nothing
+    /// goes wrong.
     pub fn new(release: Version, layout: Layout) -> Stamp {
-        Stamp { release, layout, faults: Faults::default() }
+        Stamp { release, layout, speaks: SPOKEN, faults: Faults::default() }
     }
 
     /// What `--describe` prints.
     pub fn description(&self) -> Description {
         Description {
             release: self.release.clone(),
-            contract: SPOKEN,
-            protocol: Range { min: crate::wire::SPOKEN.min, max: crate::wire::SPOKEN.max },
-            state: StateRange { read_min: 1, read_max: 1, write: 1 },
+            contract: self.speaks,
+            protocol: self.speaks,
+            state: StateRange {
+                read_min: self.speaks.min,
+                read_max: self.speaks.max,
+                write: self.speaks.max,
+            },
         }
+    }
+
+    /// What it greets the supervisor with.
+    pub fn greets(&self) -> Range {
+        self.faults.contract.unwrap_or(self.speaks)
+    }
+}
+
+fn spoken() -> Range {
+    SPOKEN
+}
+
+/// A range of versions that this program has.
+fn within_spoken<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Range, D::Error> {
+    let range = Range::deserialize(deserializer)?;
+    match range.min <= range.max && SPOKEN.contains(range.min) && SPOKEN.contains(range.max) {
+        true => Ok(range),
+        false => Err(de::Error::custom(format!("versions {range} cannot be spoken; there are {SPOKEN}"))),
     }
 }
 
@@ -187,6 +218,8 @@ mod tests {
     use super::*;
     use crate::faults::{AtStart, Faults};
 
+    const ONE: Range = Range { min: 1, max: 1 };
+
     #[test]
     fn a_stamp_is_read_back_and_replaced_and_its_absence_is_the_source_trees_release() {
         let dir = tempfile::tempdir().unwrap();
@@ -197,11 +230,31 @@ mod tests {
         write(&base, &one, &first).unwrap();
         assert_eq!(read(&one).unwrap(), first);
         let faults = Faults { at_start: Some(AtStart::Hang), ..Faults::default() };
-        let second = Stamp { release: "1.1.0".parse().unwrap(), layout: Layout::ByKind, faults };
+        let second = Stamp { release: "1.1.0".parse().unwrap(), layout: Layout::ByKind, speaks: ONE, faults };
         write(&one, &two, &second).unwrap();
         assert_eq!(read(&two).unwrap(), second);
         let bytes = std::fs::read(&two).unwrap();
         assert!(bytes.starts_with(b"an executable{"), "the old stamp is gone");
+    }
+
+    #[test]
+    fn a_release_describes_itself_by_what_it_speaks_and_can_speak_nothing_that_is_not_there() {
+        let stamp = Stamp { speaks: ONE, ..Stamp::new("1.0.0".parse().unwrap(), Layout::ByName) };
+        let description = stamp.description();
+        assert_eq!((description.contract, description.protocol, stamp.greets()), (ONE, ONE, ONE));
+        assert_eq!(description.state, StateRange { read_min: 1, read_max: 1, write: 1 });
+        let now = Stamp::new("1.1.0".parse().unwrap(), Layout::ByName);
+        assert_eq!(now.description().state, StateRange { read_min: 1, read_max: 2, write: 2 });
+        let read =
+            |speaks: &str| serde_json::from_str::<Stamp>(&format!(r#"{{"release":"1","layout":1{speaks}}}"#));
+        assert_eq!(read("").unwrap().speaks, SPOKEN, "a stamp of before there was a choice");
+        assert_eq!(read(r#","speaks":{"min":1,"max":1}"#).unwrap().speaks, ONE);
+        for wrong in [(0, 1), (1, SPOKEN.max + 1), (2, 1)] {
+            assert!(
+                read(&format!(r#","speaks":{{"min":{},"max":{}}}"#, wrong.0, wrong.1)).is_err(),
+                "{wrong:?}"
+            );
+        }
     }
 
     #[test]

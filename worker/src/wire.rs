@@ -10,7 +10,8 @@
 //!     │ ◀──────────────────────── uni stream: Goaway ──── │   connect anew, move, close this one
 //! ```
 //!
-//! Each request names the version it is written in, so no request waits for the greeting. A node
+//! Each request names the version it is written in, so no request waits for the greeting: the lowest that
+//! has its kind, so that a node of an earlier release understands all that it can. A node
 //! that does not speak it answers [`Answer::Unsupported`] with its range; where the greetings have no
 //! version in common at all, the connection is closed with [`CLOSE_NO_COMMON_VERSION`] and a text with
 //! both ranges.
@@ -29,14 +30,13 @@
 use std::fmt;
 
 use bumpless_shared::digest::Digest;
+use bumpless_shared::operation::{LONGEST_RECORD, NONCE};
 use bumpless_shared::version::Range;
 
 /// The protocol's name in the TLS handshake.
 pub const ALPN: &[u8] = b"bumpless/1";
 /// Versions that this build speaks.
-pub const SPOKEN: Range = Range { min: 1, max: 1 };
-/// Version of what this build writes.
-pub const VERSION: u16 = 1;
+pub const SPOKEN: Range = Range { min: 1, max: 2 };
 /// Most bytes of one content: a chunk.
 pub const CHUNK: usize = 1 << 20;
 /// Bytes of a request before its body.
@@ -87,6 +87,23 @@ pub enum Ask {
     },
     /// Who holds authority; answered by [`Answer::Pong`].
     Ping,
+    /// Append this content, at most [`LONGEST_RECORD`] bytes, to a log; answered by [`Answer::Appended`] or
+    /// [`Answer::NotYet`]. Since version 2.
+    Append {
+        /// The log.
+        log: Digest,
+        /// Chosen at random, once: with log and content it names the append over all retries.
+        nonce: [u8; NONCE],
+        /// The bytes.
+        content: Vec<u8>,
+    },
+    /// Entries of a log; answered by [`Answer::Log`]. Since version 2.
+    ReadLog {
+        /// The log.
+        log: Digest,
+        /// The index of the first entry wanted.
+        from: u64,
+    },
 }
 
 /// What a node answers.
@@ -138,6 +155,26 @@ pub enum Answer {
         /// Why.
         reason: String,
     },
+    /// Appended, durably, or appended before. Since version 2.
+    Appended {
+        /// The append's id: see [`crate::state::append_id`].
+        id: Digest,
+        /// The entry's index in its log.
+        index: u64,
+    },
+    /// Entries of a log from the index asked for on, in order. Since version 2.
+    Log {
+        /// How many entries the log has.
+        length: u64,
+        /// As many as fit; none only if the index asked for is at or behind the log's end.
+        entries: Vec<Vec<u8>>,
+    },
+    /// The node knows this kind of request and does not carry it out before an upgrade has ended: a worker
+    /// that may have to go on with its state is of a release that does not know the kind. Since version 2.
+    NotYet {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What one side tells the other on a uni stream. A signal of an unknown kind is ignored.
@@ -153,16 +190,21 @@ mod kind {
     pub const PUT: u8 = 1;
     pub const GET: u8 = 2;
     pub const PING: u8 = 3;
+    pub const APPEND: u8 = 4;
+    pub const READ_LOG: u8 = 5;
 
     pub const STORED: u8 = 1;
     pub const CONTENT: u8 = 2;
     pub const NOT_FOUND: u8 = 3;
     pub const PONG: u8 = 4;
+    pub const APPENDED: u8 = 5;
+    pub const LOG: u8 = 6;
     pub const RETRY: u8 = 16;
     pub const REFUSED: u8 = 17;
     pub const TOO_LARGE: u8 = 18;
     pub const UNSUPPORTED: u8 = 19;
     pub const MALFORMED: u8 = 20;
+    pub const NOT_YET: u8 = 21;
 
     pub const HELLO: u8 = 1;
     pub const GOAWAY: u8 = 2;
@@ -182,30 +224,60 @@ enum RequestKind {
     Put,
     Get,
     Ping,
+    Append,
+    ReadLog,
 }
 
-impl RequestHead {
-    /// Reads a header.
-    ///
-    /// # Errors
-    /// The answer that the client gets instead.
-    pub fn decode(bytes: &[u8; REQUEST_HEADER]) -> Result<RequestHead, Answer> {
-        let (head, id) = bytes.split_at(ANSWER_HEADER);
-        let Head { version, kind, length } = Head::decode(head).map_err(WireError::into_answer)?;
-        let kind = match kind {
-            _ if !(SPOKEN.min..=SPOKEN.max).contains(&version) => {
-                return Err(Answer::Unsupported { spoken: SPOKEN });
-            }
-            kind::PUT => RequestKind::Put,
-            kind::GET => RequestKind::Get,
-            kind::PING => RequestKind::Ping,
-            _ => return Err(Answer::Unsupported { spoken: SPOKEN }),
-        };
-        let limit = match kind {
+impl RequestKind {
+    const ALL: [RequestKind; 5] =
+        [RequestKind::Put, RequestKind::Get, RequestKind::Ping, RequestKind::Append, RequestKind::ReadLog];
+
+    /// The number in the header.
+    fn number(self) -> u8 {
+        match self {
+            RequestKind::Put => kind::PUT,
+            RequestKind::Get => kind::GET,
+            RequestKind::Ping => kind::PING,
+            RequestKind::Append => kind::APPEND,
+            RequestKind::ReadLog => kind::READ_LOG,
+        }
+    }
+
+    /// The version that brought it.
+    fn since(self) -> u16 {
+        match self {
+            RequestKind::Put | RequestKind::Get | RequestKind::Ping => 1,
+            RequestKind::Append | RequestKind::ReadLog => 2,
+        }
+    }
+
+    /// Most bytes of its body.
+    fn limit(self) -> usize {
+        match self {
             RequestKind::Put => CHUNK,
             RequestKind::Get => 32,
             RequestKind::Ping => 0,
+            RequestKind::Append => 32 + NONCE + LONGEST_RECORD,
+            RequestKind::ReadLog => 32 + 8,
+        }
+    }
+}
+
+impl RequestHead {
+    /// Reads a header, as a node does that speaks these versions.
+    ///
+    /// # Errors
+    /// The answer that the client gets instead.
+    pub fn decode(bytes: &[u8; REQUEST_HEADER], spoken: Range) -> Result<RequestHead, Answer> {
+        let (head, id) = bytes.split_at(ANSWER_HEADER);
+        let Head { version, kind, length } = Head::decode(head).map_err(WireError::into_answer)?;
+        let known = RequestKind::ALL
+            .into_iter()
+            .find(|known| known.number() == kind && known.since() <= version && spoken.contains(version));
+        let Some(kind) = known else {
+            return Err(Answer::Unsupported { spoken });
         };
+        let limit = kind.limit();
         if length > limit {
             return Err(Answer::TooLarge { limit: limit as u32 });
         }
@@ -222,12 +294,25 @@ impl RequestHead {
         if body.len() != self.length {
             return Err(WireError::Length { announced: self.length, got: body.len() }.into_answer());
         }
-        let ask = match self.kind {
-            RequestKind::Put => Ask::Put { content: body },
-            RequestKind::Get => Ask::Get { name: Fields(&body).digest().map_err(WireError::into_answer)? },
-            RequestKind::Ping => Ask::Ping,
-        };
+        let ask = self.ask(body).map_err(WireError::into_answer)?;
         Ok(Request { id: self.id, ask })
+    }
+
+    fn ask(self, body: Vec<u8>) -> Result<Ask, WireError> {
+        let mut fields = Fields(&body);
+        Ok(match self.kind {
+            RequestKind::Put => Ask::Put { content: body },
+            RequestKind::Get => Ask::Get { name: fields.digest()? },
+            RequestKind::Ping => Ask::Ping,
+            RequestKind::Append => {
+                let (log, nonce) = (fields.digest()?, fields.take()?);
+                Ask::Append { log, nonce, content: fields.rest().to_vec() }
+            }
+            RequestKind::ReadLog => {
+                let (log, from) = (fields.digest()?, fields.u64()?);
+                fields.end(Ask::ReadLog { log, from })?
+            }
+        })
     }
 }
 
@@ -236,31 +321,38 @@ impl Request {
     pub fn encode(&self) -> Vec<u8> {
         match &self.ask {
             Ask::Put { content } => encode_put(self.id, content),
-            Ask::Get { name } => encode_request(self.id, kind::GET, &name.0),
-            Ask::Ping => encode_request(self.id, kind::PING, &[]),
+            Ask::Get { name } => encode_request(self.id, RequestKind::Get, &name.0),
+            Ask::Ping => encode_request(self.id, RequestKind::Ping, &[]),
+            Ask::Append { log, nonce, content } => {
+                encode_request(self.id, RequestKind::Append, &[&log.0[..], nonce, content].concat())
+            }
+            Ask::ReadLog { log, from } => {
+                let body = [&log.0[..], &from.to_be_bytes()].concat();
+                encode_request(self.id, RequestKind::ReadLog, &body)
+            }
         }
     }
 
-    /// Reads bytes that are exactly one request.
+    /// Reads bytes that are exactly one request, as a node does that speaks these versions.
     ///
     /// # Errors
     /// The answer that its sender gets instead.
-    pub fn decode(bytes: &[u8]) -> Result<Request, Answer> {
+    pub fn decode(bytes: &[u8], spoken: Range) -> Result<Request, Answer> {
         let Some((head, body)) = bytes.split_first_chunk() else {
             return Err(WireError::Length { announced: REQUEST_HEADER, got: bytes.len() }.into_answer());
         };
-        RequestHead::decode(head)?.with_body(body.to_vec())
+        RequestHead::decode(head, spoken)?.with_body(body.to_vec())
     }
 }
 
 /// The bytes of a put of `content`, which is not copied beforehand.
 pub fn encode_put(id: RequestId, content: &[u8]) -> Vec<u8> {
-    encode_request(id, kind::PUT, content)
+    encode_request(id, RequestKind::Put, content)
 }
 
-fn encode_request(id: RequestId, kind: u8, body: &[u8]) -> Vec<u8> {
+fn encode_request(id: RequestId, kind: RequestKind, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(REQUEST_HEADER + body.len());
-    Head { version: VERSION, kind, length: body.len() }.encode(&mut bytes);
+    Head { version: kind.since(), kind: kind.number(), length: body.len() }.encode(&mut bytes);
     bytes.extend(id.0);
     bytes.extend(body);
     bytes
@@ -281,7 +373,7 @@ impl AnswerHead {
     /// A version or kind unknown here, or a body longer than its kind allows.
     pub fn decode(bytes: &[u8; ANSWER_HEADER]) -> Result<AnswerHead, WireError> {
         let Head { version, kind, length } = Head::decode(bytes)?;
-        if !(SPOKEN.min..=SPOKEN.max).contains(&version) {
+        if !SPOKEN.contains(version) {
             return Err(WireError::Version { got: version });
         }
         let limit = match kind {
@@ -290,7 +382,9 @@ impl AnswerHead {
             kind::NOT_FOUND => 0,
             kind::PONG => 8 + TEXT,
             kind::RETRY => 4 + TEXT,
-            kind::REFUSED | kind::MALFORMED => TEXT,
+            kind::REFUSED | kind::MALFORMED | kind::NOT_YET => TEXT,
+            kind::APPENDED => 32 + 8,
+            kind::LOG => 8 + CHUNK,
             kind::TOO_LARGE | kind::UNSUPPORTED => 4,
             got => return Err(WireError::Kind { got }),
         };
@@ -321,6 +415,9 @@ impl AnswerHead {
                 Answer::Unsupported { spoken: Range { min: fields.u16()?, max: fields.u16()? } }
             }
             kind::MALFORMED => Answer::Malformed { reason: fields.text() },
+            kind::APPENDED => Answer::Appended { id: fields.digest()?, index: fields.u64()? },
+            kind::LOG => Answer::Log { length: fields.u64()?, entries: fields.contents()? },
+            kind::NOT_YET => Answer::NotYet { reason: fields.text() },
             got => return Err(WireError::Kind { got }),
         };
         fields.end(answer)
@@ -357,9 +454,23 @@ impl Answer {
                 (kind::UNSUPPORTED, &body)
             }
             Answer::Malformed { reason } => (kind::MALFORMED, cut(reason)),
+            Answer::Appended { id, index } => {
+                body.extend(id.0);
+                body.extend(index.to_be_bytes());
+                (kind::APPENDED, &body)
+            }
+            Answer::Log { length, entries } => {
+                body.extend(length.to_be_bytes());
+                for content in entries {
+                    body.extend((content.len() as u32).to_be_bytes());
+                    body.extend(content);
+                }
+                (kind::LOG, &body)
+            }
+            Answer::NotYet { reason } => (kind::NOT_YET, cut(reason)),
         };
         let mut bytes = Vec::with_capacity(ANSWER_HEADER + body.len());
-        Head { version: VERSION, kind, length: body.len() }.encode(&mut bytes);
+        Head { version: self.since(), kind, length: body.len() }.encode(&mut bytes);
         bytes.extend(body);
         bytes
     }
@@ -375,8 +486,24 @@ impl Answer {
         AnswerHead::decode(head)?.with_body(body.to_vec())
     }
 
+    /// The version that brought it. A request of a version is answered by nothing later.
+    fn since(&self) -> u16 {
+        match self {
+            Answer::Stored { .. }
+            | Answer::Content { .. }
+            | Answer::NotFound
+            | Answer::Pong { .. }
+            | Answer::Retry { .. }
+            | Answer::Refused { .. }
+            | Answer::TooLarge { .. }
+            | Answer::Unsupported { .. }
+            | Answer::Malformed { .. } => 1,
+            Answer::Appended { .. } | Answer::Log { .. } | Answer::NotYet { .. } => 2,
+        }
+    }
+
     /// Whether the node failed the client. What the client did wrong is not the node's failure, and
-    /// neither is a name that is not stored.
+    /// neither is a name that is not stored, nor a feature that has to wait for an upgrade's end.
     pub fn is_failure(&self) -> bool {
         match self {
             Answer::Retry { .. } | Answer::Refused { .. } => true,
@@ -386,7 +513,10 @@ impl Answer {
             | Answer::Pong { .. }
             | Answer::TooLarge { .. }
             | Answer::Unsupported { .. }
-            | Answer::Malformed { .. } => false,
+            | Answer::Malformed { .. }
+            | Answer::Appended { .. }
+            | Answer::Log { .. }
+            | Answer::NotYet { .. } => false,
         }
     }
 }
@@ -468,8 +598,25 @@ impl Fields<'_> {
         self.take().map(Digest)
     }
 
+    fn rest(&mut self) -> &[u8] {
+        std::mem::take(&mut self.0)
+    }
+
     fn text(&mut self) -> String {
-        String::from_utf8_lossy(std::mem::take(&mut self.0)).into_owned()
+        String::from_utf8_lossy(self.rest()).into_owned()
+    }
+
+    /// All that is left: contents, each with its length in front.
+    fn contents(&mut self) -> Result<Vec<Vec<u8>>, WireError> {
+        let mut contents = Vec::new();
+        while !self.0.is_empty() {
+            let length = self.u32()? as usize;
+            let short = WireError::Length { announced: length, got: self.0.len() };
+            let (content, rest) = self.0.split_at_checked(length).ok_or(short)?;
+            contents.push(content.to_vec());
+            self.0 = rest;
+        }
+        Ok(contents)
     }
 
     fn end<T>(&self, value: T) -> Result<T, WireError> {

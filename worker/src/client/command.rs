@@ -1,13 +1,14 @@
 //! The command `bumpless-client`.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bumpless_shared::digest::Digest;
+use bumpless_shared::operation::LONGEST_RECORD;
 use clap::{Args, Parser, Subcommand};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -28,7 +29,7 @@ pub const FAILED: u8 = 5;
 /// No node answered.
 pub const NO_NODE: u8 = 7;
 
-/// Stores files in a bumpless node and fetches them.
+/// Stores files in a bumpless node and fetches them; appends to logs and reads them.
 #[derive(Debug, Parser)]
 #[command(
     name = "bumpless-client",
@@ -82,6 +83,32 @@ enum Verb {
         #[arg(short, long = "output", value_name = "DIR", default_value = ".")]
         output: PathBuf,
     },
+    /// Append files to a log, in this order; prints a line `INDEX  FILE` for each.
+    ///
+    /// Each is one entry and is appended once, however often the connection is lost. While the node is
+    /// upgraded from a release that does not know logs, appends are refused until the upgrade is committed.
+    Append {
+        /// The log: any text, or 64 hexadecimal digits that are taken as they are.
+        #[arg(value_name = "LOG", value_parser = log_name)]
+        log: Digest,
+        /// Files of at most 4096 bytes; `-` is the standard input.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Print a log, a line `INDEX  CONTENT` for each entry; bytes that are no plain text are escaped.
+    Log {
+        /// The log, as for `append`.
+        #[arg(value_name = "LOG", value_parser = log_name)]
+        log: Digest,
+        /// The index to begin with.
+        #[arg(long, value_name = "INDEX", default_value_t = 0)]
+        from: u64,
+    },
+}
+
+/// A log's name: the SHA3-256 of what people call it.
+fn log_name(text: &str) -> Result<Digest, std::convert::Infallible> {
+    Ok(text.parse().unwrap_or_else(|_| super::name_of(text.as_bytes())))
 }
 
 /// Runs the command that the process was started with.
@@ -134,9 +161,69 @@ async fn perform(command: Command) -> u8 {
                 note(get(&client, name, &output).await);
             }
         }
+        Verb::Append { log, files } => {
+            for path in files {
+                note(append(&client, log, &path).await);
+            }
+        }
+        Verb::Log { log, from } => {
+            if let Err(failure) = print_log(&client, log, from).await {
+                code = complain(&failure);
+            }
+        }
     }
     client.close().await;
     code
+}
+
+async fn append(client: &Client, log: Digest, path: &Path) -> Result<String, Failure> {
+    let shown = path.display().to_string();
+    let content = read_entry(path).map_err(|source| Failure::Disk { path: path.to_owned(), source })?;
+    let appended = client.append(log, &content).await;
+    let index = appended.map_err(|source| Failure::Entry { what: shown.clone(), source })?;
+    Ok(format!("{index}  {shown}"))
+}
+
+/// The file, or as much of it as shows that it is too long.
+fn read_entry(path: &Path) -> io::Result<Vec<u8>> {
+    let from: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(io::stdin()),
+        false => Box::new(File::open(path)?),
+    };
+    let mut content = Vec::new();
+    from.take(LONGEST_RECORD as u64 + 1).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Page after page, each printed when it is there.
+async fn print_log(client: &Client, log: Digest, from: u64) -> Result<(), Failure> {
+    let mut next = from;
+    loop {
+        let page = client.read_log(log, next).await.map_err(Failure::Request)?;
+        if page.entries.is_empty() {
+            return Ok(());
+        }
+        for content in page.entries {
+            println!("{next}  {}", printable(&content));
+            next += 1;
+        }
+    }
+}
+
+/// One line: control characters, backslashes and bytes that are no UTF-8 are escaped.
+fn printable(content: &[u8]) -> String {
+    let mut line = String::new();
+    for chunk in content.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\\' => line.push_str("\\\\"),
+                control if control.is_control() => line.extend(control.escape_default()),
+                plain => line.push(plain),
+            }
+        }
+        line.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    line
 }
 
 async fn put(client: &Client, path: &Path) -> Result<String, Failure> {
@@ -187,6 +274,7 @@ enum Failure {
     NoCertificate { path: PathBuf },
     Disk { path: PathBuf, source: io::Error },
     File { what: String, source: FileError },
+    Entry { what: String, source: RequestError },
     Request(RequestError),
     System(io::Error),
 }
@@ -198,6 +286,7 @@ fn complain(failure: &Failure) -> u8 {
         Failure::NoCertificate { path } => (format!("{} holds no certificate", path.display()), USAGE),
         Failure::Disk { path, source } => (format!("{}: {source}", path.display()), FAILED),
         Failure::System(source) => (format!("cannot start: {source}"), FAILED),
+        Failure::Entry { what, source } => (format!("{what}: {source}"), code_of(source)),
         Failure::Request(error) => (error.to_string(), code_of(error)),
         Failure::File { what, source } => {
             let code = match source {
@@ -218,9 +307,10 @@ fn complain(failure: &Failure) -> u8 {
 fn code_of(error: &RequestError) -> u8 {
     match error {
         RequestError::NoAddress => USAGE,
-        RequestError::Refused { .. } | RequestError::WrongNode { .. } | RequestError::Protocol { .. } => {
-            REFUSED
-        }
+        RequestError::Refused { .. }
+        | RequestError::NotYet { .. }
+        | RequestError::WrongNode { .. }
+        | RequestError::Protocol { .. } => REFUSED,
         RequestError::Unreachable { .. } => NO_NODE,
         RequestError::Socket(_) | RequestError::Deadline { .. } | RequestError::TooLarge { .. } => FAILED,
     }
@@ -273,6 +363,8 @@ mod tests {
         let parse = |line: &str| Command::try_parse_from(line.split(' '));
         assert!(parse(&format!("c --node 127.0.0.1:1 --node [::1]:2 --pin {pin} put a b")).is_ok());
         assert!(parse(&format!("c --node 127.0.0.1:1 --identity x.crt get {pin} -o d")).is_ok());
+        assert!(parse(&format!("c --node 127.0.0.1:1 --pin {pin} append diary a -")).is_ok());
+        assert!(parse(&format!("c --node 127.0.0.1:1 --pin {pin} log diary --from 7")).is_ok());
         assert!(parse(&format!("c --pin {pin} put a")).is_err(), "no node");
         assert!(parse("c --node 127.0.0.1:1 put a").is_err(), "no identity");
         assert!(parse(&format!("c --node 127.0.0.1:1 --pin {pin} --identity x put a")).is_err(), "both");
@@ -320,9 +412,28 @@ mod tests {
         assert_eq!(run(pin, format!("get {unknown} {name} -o {}", out.display())).await, NOT_STORED);
         assert_eq!(fs::read_dir(&out).unwrap().count(), 1, "nothing half-made is left");
         assert_eq!(run(unknown, format!("put {path}")).await, REFUSED);
+        let entry = folder.join("entry");
+        fs::write(&entry, b"one line\n").unwrap();
+        let entry = entry.display();
+        assert_eq!(
+            run(pin, format!("append diary {entry} {path} {entry} {entry}")).await,
+            FAILED,
+            "one is too long"
+        );
+        let page = rig.client().await.read_log(super::super::name_of(b"diary"), 0).await.unwrap();
+        assert_eq!(page.length, 3);
+        assert_eq!(run(pin, "log diary --from 1".to_owned()).await, DONE);
         worker.node.unlisten();
         assert_eq!(run(pin, format!("--deadline 1 put {path}")).await, NO_NODE);
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_log_is_named_by_any_text_and_its_entries_are_printed_one_on_a_line() {
+        assert_eq!(log_name("diary"), Ok(super::super::name_of(b"diary")));
+        assert_eq!(log_name(&"07".repeat(32)), Ok(Digest([7; 32])));
+        assert_eq!(printable("süß\t\\ a\n".as_bytes()), "süß\\t\\\\ a\\n");
+        assert_eq!(printable(&[b'a', 0xff, 0, b'b']), "a\\xff\\u{0}b");
     }
 
     fn base64(bytes: &[u8]) -> String {

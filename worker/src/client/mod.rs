@@ -1,10 +1,12 @@
-//! The client: stores and fetches contents, and does not let its caller notice that workers change.
+//! The client: stores and fetches contents, appends to logs and reads them, and does not let its caller notice that workers change.
 //!
 //! ```text
 //!   put/get ─▶ request with an id ─▶ connection ─▶ node        one answer per request,
 //!                 ▲                      │                     or one error at the deadline
 //!                 └── again, same id ────┘ lost, not now, wrong content
 //! ```
+//!
+//! An append has a nonce, made once, so that all its retries are one append: see [`Client::append`].
 //!
 //! Good path: one connection to a node that is known by the SHA-256 of its certificate, a stream per
 //! request. When the node says GOAWAY the client makes a second connection, which reaches the new worker,
@@ -39,11 +41,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bumpless_shared::digest::Digest;
+use bumpless_shared::operation::LONGEST_RECORD;
 use sha3::{Digest as _, Sha3_256};
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub use self::counters::{Counters, Dropped};
 use self::link::{Home, Link, Trouble, Use};
+pub use crate::state::LogPage;
+use crate::state::append_id;
 use crate::wire::{self, Answer, Ask, CHUNK, Request, RequestId, WireError};
 
 /// Which node is meant.
@@ -207,6 +212,44 @@ impl Client {
         .await
     }
 
+    /// Appends a content of at most [`LONGEST_RECORD`] bytes to a log and returns its index there; durable
+    /// when this returns, and appended once, however often it had to be sent.
+    ///
+    /// # Errors
+    /// Not acknowledged. After [`RequestError::Deadline`] it may be appended even so; a second call would
+    /// be a second append. [`RequestError::NotYet`]: an upgrade is under way from a release that does not
+    /// know logs.
+    pub async fn append(&self, log: Digest, content: &[u8]) -> Result<u64, RequestError> {
+        if content.len() > LONGEST_RECORD {
+            self.inner.home.counters.refused();
+            return Err(RequestError::TooLarge { size: content.len(), limit: LONGEST_RECORD });
+        }
+        let nonce = rand::random();
+        let expected = append_id(&log, &nonce, content);
+        let ask = Ask::Append { log, nonce, content: content.to_vec() };
+        let bytes = Request { id: new_id(), ask }.encode();
+        self.request(&bytes, |answer| match answer {
+            Answer::Appended { id, index } if id == expected => Step::Done(index),
+            Answer::Appended { .. } => Step::again("the node acknowledged another append".to_owned()),
+            other => Step::of(other, content.len()),
+        })
+        .await
+    }
+
+    /// Fetches some entries of a log, from this index on, and the log's length. There are no entries only
+    /// where the index is at the log's end or behind it. A log that was never appended to is empty.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn read_log(&self, log: Digest, from: u64) -> Result<LogPage, RequestError> {
+        let bytes = Request { id: new_id(), ask: Ask::ReadLog { log, from } }.encode();
+        self.request(&bytes, |answer| match answer {
+            Answer::Log { length, entries } => Step::Done(LogPage { length, entries }),
+            other => Step::of(other, 0),
+        })
+        .await
+    }
+
     /// Asks who holds authority.
     ///
     /// # Errors
@@ -354,15 +397,20 @@ impl<T> Step<T> {
                 Step::Again { after: Duration::from_millis(after_ms.into()), reason }
             }
             Answer::Refused { reason } => Step::Fail(RequestError::Refused { reason }),
+            Answer::NotYet { reason } => Step::Fail(RequestError::NotYet { reason }),
             Answer::TooLarge { limit } => Step::Fail(RequestError::TooLarge { size, limit: limit as usize }),
             Answer::Unsupported { spoken } => protocol(format!(
-                "the node speaks version {spoken} of the client protocol, this client {}",
+                "the node speaks version {spoken} of the client protocol, which lacks this request; this client \
+                 speaks {}",
                 wire::SPOKEN
             )),
             Answer::Malformed { reason } => protocol(format!("the node cannot read the request: {reason}")),
-            Answer::Stored { .. } | Answer::Content { .. } | Answer::NotFound | Answer::Pong { .. } => {
-                Step::again("the node answered another question".to_owned())
-            }
+            Answer::Stored { .. }
+            | Answer::Content { .. }
+            | Answer::NotFound
+            | Answer::Pong { .. }
+            | Answer::Appended { .. }
+            | Answer::Log { .. } => Step::again("the node answered another question".to_owned()),
         }
     }
 }
@@ -415,6 +463,11 @@ pub enum RequestError {
         /// Its reason.
         reason: String,
     },
+    /// The node will do it once the upgrade that is under way has ended.
+    NotYet {
+        /// Its reason.
+        reason: String,
+    },
     /// More than one content may have.
     TooLarge {
         /// Bytes.
@@ -460,6 +513,7 @@ impl fmt::Display for RequestError {
                 because(last)
             ),
             RequestError::Refused { reason } => write!(f, "the node refused: {reason}"),
+            RequestError::NotYet { reason } => write!(f, "not yet: {reason}"),
             RequestError::TooLarge { size, limit } => {
                 write!(f, "a content of {size} bytes is too large, {limit} are allowed; store it as a file")
             }
@@ -481,6 +535,7 @@ impl std::error::Error for RequestError {
             | RequestError::Unreachable { .. }
             | RequestError::Deadline { .. }
             | RequestError::Refused { .. }
+            | RequestError::NotYet { .. }
             | RequestError::TooLarge { .. }
             | RequestError::WrongNode { .. }
             | RequestError::Protocol { .. } => None,

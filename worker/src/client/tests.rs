@@ -106,6 +106,38 @@ async fn what_cannot_be_answered_now_or_is_answered_wrongly_is_asked_again_with_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_is_the_same_one_over_all_its_retries_and_two_calls_are_two() {
+    let rig = Rig::new(&[LOCAL]);
+    let _worker = listening(&rig);
+    let client = rig.client().await;
+    let log = name_of(b"diary");
+    assert_eq!(client.read_log(log, 0).await.unwrap(), LogPage::default());
+    let link = client.inner.link().await.ok().unwrap();
+    let ask = Ask::Append { log, nonce: [1; 16], content: b"same".to_vec() };
+    let bytes = Request { id: RequestId([1; 16]), ask }.encode();
+    for _ in 0..3 {
+        let answer = link.exchange(&bytes).await.ok().unwrap();
+        assert!(matches!(answer, Answer::Appended { index: 0, .. }), "{answer:?}");
+    }
+    assert_eq!(client.append(log, b"same").await.unwrap(), 1);
+    assert_eq!(client.append(log, b"same").await.unwrap(), 2);
+    let page = client.read_log(log, 1).await.unwrap();
+    assert_eq!((page.length, page.entries), (3, vec![b"same".to_vec(); 2]));
+    let error = client.append(log, &[0; 4097]).await.unwrap_err();
+    assert!(matches!(error, RequestError::TooLarge { size: 4097, limit: 4096 }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_to_another_append_is_none() {
+    let rig = Rig::new(&[LOCAL]);
+    let (_worker, asked) = scripted(&rig, vec![Answer::Appended { id: Digest([0; 32]), index: 5 }]);
+    let client = rig.client_with(Duration::from_secs(1)).await;
+    let error = client.append(name_of(b"diary"), b"entry").await.unwrap_err();
+    assert!(error.to_string().contains("another append"), "{error}");
+    assert!(asked.lock().unwrap().len() > 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_goes_on_lying_is_an_error_at_the_deadline_that_says_so() {
     let rig = Rig::new(&[LOCAL]);
     let (_worker, _) = scripted(&rig, vec![Answer::Stored { name: Digest([0; 32]) }]);
@@ -120,6 +152,7 @@ async fn a_node_that_goes_on_lying_is_an_error_at_the_deadline_that_says_so() {
 async fn a_refusal_is_final_and_keeps_its_reason() {
     for (answer, part) in [
         (Answer::Refused { reason: text() }, "refused: why"),
+        (Answer::NotYet { reason: text() }, "not yet: why"),
         (Answer::TooLarge { limit: 5 }, "5 are allowed"),
         (Answer::Unsupported { spoken: Range { min: 7, max: 9 } }, "version 7 to 9"),
         (Answer::Malformed { reason: text() }, "cannot read the request: why"),
@@ -171,7 +204,7 @@ async fn a_node_answers_bad_requests_in_words_and_serves_on() {
     };
     let large = [&[0, 1, 1, 0, 0, 0x20, 0, 0][..], &[0; 16], &noise(2 << 20)].concat();
     for (bytes, expected) in [
-        (altered(1, 2), "Unsupported"),
+        (altered(1, 3), "Unsupported"),
         (altered(2, 99), "Unsupported"),
         (large, "TooLarge"),
         ([&good[..], b"more"].concat(), "Malformed"),
@@ -194,7 +227,7 @@ async fn a_client_without_a_common_version_is_told_both_ranges() {
     let link = client.inner.link().await.ok().unwrap();
     link.say(Signal::Hello(Range { min: 5, max: 9 })).await;
     let reason = link.ended().await;
-    assert!(reason.contains("node 1 to 1, client 5 to 9"), "{reason}");
+    assert!(reason.contains("node 1 to 2, client 5 to 9"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 use bumpless_os::channel::Channel;
 use bumpless_shared::frame::{self, FrameError, PACKET_LIMIT};
 use bumpless_shared::link::Note;
-use bumpless_shared::version::{NoCommonVersion, SPOKEN};
+use bumpless_shared::operation::OperationError;
+use bumpless_shared::version::{NoCommonVersion, Range};
 
 /// What went wrong on link or stream.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub enum LinkError {
     NotUp,
     /// A message that has no place here.
     Unexpected(&'static str),
+    /// An operation that the version lacks which both speak.
+    Operation(OperationError),
 }
 
 impl fmt::Display for LinkError {
@@ -38,6 +41,7 @@ impl fmt::Display for LinkError {
             LinkError::Full => f.write_str("the other worker does not read what it is told"),
             LinkError::NotUp => f.write_str("the other worker has not answered the greeting yet"),
             LinkError::Unexpected(what) => write!(f, "the other worker sent {what} out of turn"),
+            LinkError::Operation(error) => write!(f, "the two workers cannot hand this over: {error}"),
         }
     }
 }
@@ -48,6 +52,7 @@ impl std::error::Error for LinkError {
             LinkError::Io(error) => Some(error),
             LinkError::Frame(error) => Some(error),
             LinkError::Version(error) => Some(error),
+            LinkError::Operation(error) => Some(error),
             LinkError::Closed | LinkError::Full | LinkError::NotUp | LinkError::Unexpected(_) => None,
         }
     }
@@ -82,12 +87,17 @@ impl Link {
     ///
     /// # Errors
     /// Any [`LinkError`] but [`LinkError::Unexpected`].
-    pub async fn open(end: OwnedFd) -> Result<Link, LinkError> {
+    pub async fn open(end: OwnedFd, spoken: Range) -> Result<Link, LinkError> {
         let channel = Channel::new(end)?;
-        channel.send(&frame::greeting(SPOKEN), &[]).await?;
+        channel.send(&frame::greeting(spoken), &[]).await?;
         let packet = channel.receive().await?.ok_or(LinkError::Closed)?;
-        let version = SPOKEN.common(frame::read_greeting(&packet.bytes)?).map_err(LinkError::Version)?;
+        let version = spoken.common(frame::read_greeting(&packet.bytes)?).map_err(LinkError::Version)?;
         Ok(Link { channel, version })
+    }
+
+    /// The version that both speak.
+    pub fn version(&self) -> u16 {
+        self.version
     }
 
     /// Sends, waiting for room.
@@ -114,10 +124,28 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
+    use bumpless_shared::version::SPOKEN;
+
+    #[tokio::test]
+    async fn the_highest_version_that_both_speak_is_spoken_and_without_one_nothing_is() {
+        let ranges = [(1, 2), (1, 1), (2, 3), (3, 4)].map(|(min, max)| Range { min, max });
+        for (one, other, common) in [
+            (ranges[0], ranges[0], Some(2)),
+            (ranges[0], ranges[1], Some(1)),
+            (ranges[0], ranges[2], Some(2)),
+            (ranges[0], ranges[3], None),
+        ] {
+            let (a, b) = bumpless_os::channel::pair().unwrap();
+            let (a, b) = tokio::join!(Link::open(a, one), Link::open(b, other));
+            assert_eq!(a.map(|link| link.version()).ok(), common, "{one} and {other}");
+            assert_eq!(b.map(|link| link.version()).ok(), common, "{one} and {other}");
+        }
+    }
+
     #[tokio::test]
     async fn a_note_arrives_and_then_the_end() {
         let (a, b) = bumpless_os::channel::pair().unwrap();
-        let (a, b) = tokio::join!(Link::open(a), Link::open(b));
+        let (a, b) = tokio::join!(Link::open(a, SPOKEN), Link::open(b, SPOKEN));
         let (a, b) = (a.unwrap(), b.unwrap());
         a.send(&Note::Took { term: 4 }).await.unwrap();
         drop(a);

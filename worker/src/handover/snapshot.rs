@@ -151,7 +151,7 @@ pub async fn send(talk: Talk, opened: Opened, generation: Generation) -> Result<
         generation,
         entries: totals.entries(),
         bytes: totals.bytes(),
-        copied: totals.record_bytes,
+        copied: totals.copied(),
     };
     talk.note(&note).await.map_err(SnapshotError::Link)?;
     let sending = background::spawn("snapshot", move || stream(&talk.bulk, &opened));
@@ -164,7 +164,7 @@ fn stream(bulk: &mpsc::Sender<Part>, opened: &Opened) -> Result<(), SnapshotErro
     for entry in opened.snapshot.entries() {
         let entry = entry?;
         size += match &entry {
-            Operation::Store { content, .. } => content.len(),
+            Operation::Store { content, .. } | Operation::Append { content, .. } => content.len(),
             Operation::Link { .. } | Operation::Mark { .. } => 0,
         };
         batch.push(entry);
@@ -209,7 +209,9 @@ pub fn take_in(
                 for entry in &entries {
                     ingest.push(entry, announced.generation)?;
                     let bytes = match entry {
-                        Operation::Store { content, .. } => content.len() as u64,
+                        Operation::Store { content, .. } | Operation::Append { content, .. } => {
+                            content.len() as u64
+                        }
                         Operation::Link { length, .. } => u64::from(*length),
                         Operation::Mark { .. } => 0,
                     };
@@ -232,9 +234,9 @@ pub fn take_in(
     Ok(writer)
 }
 
-/// Bytes of disk that taking a state in needs: records are copied, chunk files linked.
+/// Bytes of disk that taking a state in needs: records and entries of logs are copied, chunk files linked.
 pub fn room(totals: &Totals) -> u64 {
-    room_for(totals.record_bytes, totals.entries())
+    room_for(totals.copied(), totals.entries())
 }
 
 /// What is copied lies there twice while it is being sorted.

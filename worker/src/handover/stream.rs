@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use bumpless_shared::frame::{self, HEADER, Header, STREAM_LIMIT};
 use bumpless_shared::link::Part;
-use bumpless_shared::version::SPOKEN;
+use bumpless_shared::version::Range;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -31,16 +31,16 @@ pub struct Outgoing {
 ///
 /// # Errors
 /// Any [`LinkError`] but [`LinkError::Unexpected`].
-pub async fn open(end: OwnedFd) -> Result<(Incoming, Outgoing), LinkError> {
+pub async fn open(end: OwnedFd, spoken: Range) -> Result<(Incoming, Outgoing), LinkError> {
     let stream = std::os::unix::net::UnixStream::from(end);
     stream.set_nonblocking(true)?;
     let (read, write) = UnixStream::from_std(stream)?.into_split();
     let (mut read, mut write) = (BufReader::new(read), BufWriter::with_capacity(64 * 1024, write));
-    write.write_all(&frame::greeting(SPOKEN)).await?;
+    write.write_all(&frame::greeting(spoken)).await?;
     write.flush().await?;
     let mut greeting = [0; GREETING];
     read.read_exact(&mut greeting).await?;
-    let version = SPOKEN.common(frame::read_greeting(&greeting)?).map_err(LinkError::Version)?;
+    let version = spoken.common(frame::read_greeting(&greeting)?).map_err(LinkError::Version)?;
     Ok((Incoming { half: read, version }, Outgoing { half: write, version }))
 }
 
@@ -55,7 +55,9 @@ impl Incoming {
         let header = Header::read(&header, STREAM_LIMIT)?;
         let mut payload = vec![0; header.length()];
         self.half.read_exact(&mut payload).await?;
-        Ok(header.decode(&payload, self.version)?)
+        let part = header.decode(&payload, self.version)?;
+        check(&part, self.version)?;
+        Ok(part)
     }
 }
 
@@ -63,8 +65,9 @@ impl Outgoing {
     /// Takes a part; it is on its way at the latest after [`Outgoing::flush`].
     ///
     /// # Errors
-    /// The stream is closed, or the part exceeds the limit of a frame.
+    /// The stream is closed, the part exceeds the limit of a frame, or the version lacks what is in it.
     pub async fn send(&mut self, part: &Part) -> Result<(), LinkError> {
+        check(part, self.version)?;
         let bytes = frame::encode(part, self.version, STREAM_LIMIT)?;
         Ok(self.half.write_all(&bytes).await?)
     }
@@ -78,15 +81,45 @@ impl Outgoing {
     }
 }
 
+/// Nothing goes over in a version that does not have it.
+fn check(part: &Part, version: u16) -> Result<(), LinkError> {
+    match part {
+        Part::Entries(entries) => {
+            entries.iter().try_for_each(|entry| entry.check_version(version)).map_err(LinkError::Operation)
+        }
+        Part::End { .. } | Part::Credit { .. } | Part::Request { .. } | Part::Answer { .. } => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use bumpless_shared::digest::Digest;
+    use bumpless_shared::operation::Operation;
+    use bumpless_shared::version::SPOKEN;
+
     use super::*;
+
+    #[tokio::test]
+    async fn an_entry_of_a_later_version_is_neither_sent_nor_taken() {
+        let one = Range { min: 1, max: 1 };
+        let append = Operation::Append { log: Digest([1; 32]), nonce: [2; 16], index: 0, content: vec![3] };
+        let part = Part::Entries(vec![append]);
+        let pair = bumpless_os::channel::stream_pair().unwrap();
+        let (a, b) = tokio::join!(open(pair.0, SPOKEN), open(pair.1, one));
+        let ((_, mut out), (mut incoming, _)) = (a.unwrap(), b.unwrap());
+        assert!(matches!(out.send(&part).await, Err(LinkError::Operation(_))));
+        // What a broken sender would send.
+        let bytes = frame::encode(&part, 1, STREAM_LIMIT).unwrap();
+        out.half.write_all(&bytes).await.unwrap();
+        out.flush().await.unwrap();
+        assert!(matches!(incoming.receive().await, Err(LinkError::Operation(_))));
+    }
 
     #[tokio::test]
     async fn parts_of_any_size_arrive_in_order_and_a_torn_one_is_an_error() {
         let (a, b) = bumpless_os::channel::stream_pair().unwrap();
-        let (a, b) = tokio::join!(open(a), open(b));
+        let (a, b) = tokio::join!(open(a, SPOKEN), open(b, SPOKEN));
         let ((_, mut out), (mut incoming, _)) = (a.unwrap(), b.unwrap());
         let parts = [
             Part::Credit { requests: 3 },
@@ -98,7 +131,7 @@ mod tests {
             for part in &sent {
                 out.send(part).await.unwrap();
             }
-            out.half.write_all(b"bp\x01\0\xff\0\0\0torn").await.unwrap();
+            out.half.write_all(b"bp\x02\0\xff\0\0\0torn").await.unwrap();
             out.flush().await.unwrap();
         });
         for part in parts {

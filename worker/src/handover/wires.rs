@@ -16,6 +16,7 @@ use std::time::Duration;
 use bumpless_os::process::Process;
 use bumpless_shared::control::Sequence;
 use bumpless_shared::link::{Note, Part};
+use bumpless_shared::version::Range;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -34,6 +35,8 @@ const NOTE_WITHIN: Duration = Duration::from_secs(1);
 /// What comes from the other worker and needs a decision.
 #[derive(Debug)]
 pub enum Happening {
+    /// The greetings are exchanged; this version of the contract is spoken.
+    Up(u16),
     /// A note that is no mere progress.
     Note(Note),
     /// Link or stream are closed or broken.
@@ -51,6 +54,8 @@ pub struct Ends {
     pub stream: OwnedFd,
     /// The other process.
     pub process: Process,
+    /// What to greet with.
+    pub spoken: Range,
 }
 
 /// A connection with the other worker.
@@ -90,7 +95,7 @@ impl Wires {
         overdue: Overdue,
         happen: impl Fn(Happening) + Clone + Send + Sync + 'static,
     ) -> std::io::Result<Wires> {
-        let Ends { link, stream, process } = ends;
+        let Ends { link, stream, process, spoken } = ends;
         let (out, parts) = mpsc::unbounded_channel();
         let (bulk, bulk_parts) = mpsc::channel(BULK);
         let relay = Relay::new(out.clone(), relay_within, overdue);
@@ -111,7 +116,8 @@ impl Wires {
         });
         let traffic = Traffic { shared: shared.clone(), relay: relay.clone(), serving, out, snapshot };
         tasks.spawn(async move {
-            let ended = traffic.run(link, stream, parts, bulk_parts, happen.clone()).await;
+            let ends = (link, stream);
+            let ended = traffic.run(ends, spoken, parts, bulk_parts, happen.clone()).await;
             happen(Happening::Closed(ended));
         });
         Ok(Wires { peer, process, relay, shared, bulk, tasks: Mutex::new(tasks) })
@@ -139,9 +145,9 @@ impl Wires {
         Talk { shared: self.shared.clone(), bulk: self.bulk.clone() }
     }
 
-    /// Whether notes can be sent.
-    pub fn is_up(&self) -> bool {
-        self.shared.link.get().is_some()
+    /// The version of the contract that is spoken; `None` while no notes can be sent.
+    pub fn version(&self) -> Option<u16> {
+        self.shared.link.get().map(Link::version)
     }
 }
 
@@ -196,17 +202,19 @@ struct Traffic {
 impl Traffic {
     async fn run(
         self,
-        link: OwnedFd,
-        stream: OwnedFd,
+        (link, stream): (OwnedFd, OwnedFd),
+        spoken: Range,
         parts: mpsc::UnboundedReceiver<Part>,
         bulk: mpsc::Receiver<Part>,
         happen: impl Fn(Happening),
     ) -> LinkError {
-        let (link, (incoming, outgoing)) = match tokio::try_join!(Link::open(link), stream::open(stream)) {
+        let opening = async { tokio::try_join!(Link::open(link, spoken), stream::open(stream, spoken)) };
+        let (link, (incoming, outgoing)) = match opening.await {
             Ok(open) => open,
             Err(error) => return error,
         };
         let link = self.shared.link.get_or_init(|| link);
+        happen(Happening::Up(link.version()));
         self.shared.up.notify_waiters();
         let granted = Arc::new(Granted::default());
         // The stream is gone once its writer is: nothing can be sent, so nobody need be asked.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bumpless_shared::cid::{SLOTS, Tag};
 use bumpless_shared::control::RoutingKeys;
+use bumpless_shared::version::Range;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use ring::{hkdf, hmac};
@@ -69,6 +70,8 @@ pub struct Config {
     pub handler: Arc<dyn Handler>,
     /// What clients may take.
     pub limits: Limits,
+    /// Versions of the client protocol.
+    pub spoken: Range,
 }
 
 /// A worker's QUIC endpoint. Cheap to clone; all clones are one node.
@@ -103,7 +106,7 @@ impl Node {
     /// # Errors
     /// The identity is unusable, or a socket cannot be registered.
     pub fn start(config: Config) -> Result<Node, StartError> {
-        let Config { tag, groups, keys, identity, handler, limits } = config;
+        let Config { tag, groups, keys, identity, handler, limits, spoken } = config;
         let server = server_config(&keys, identity, limits)?;
         let dead = Arc::new(Dead::default());
         let counters = Arc::new(Counters::default());
@@ -124,7 +127,7 @@ impl Node {
         )
         .map_err(StartError::Socket)?;
 
-        let desk = Arc::new(Desk::new(handler, limits, counters));
+        let desk = Arc::new(Desk::new(handler, limits, spoken, counters));
         tokio::spawn(desk.clone().accept(endpoint.clone()));
         let runtime = Handle::current();
         Ok(Node { inner: Arc::new(Inner { tag, groups, runtime, dead, sockets, desk, endpoint }) })

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::client::{Client, Options, Target, name_of};
+use crate::state::append_id;
 use crate::wire::{Answer, Ask, Request, RequestId};
 
 /// The tag of this number.
@@ -40,9 +41,13 @@ pub struct Rig {
 /// The shared contents, and a gate before which puts can be held.
 pub struct Shelf {
     contents: Mutex<HashMap<Digest, Vec<u8>>>,
+    logs: Mutex<HashMap<Digest, Vec<Entry>>>,
     pub asked: Mutex<Vec<RequestId>>,
     pub gate: watch::Sender<bool>,
 }
+
+/// An append's id and its content.
+type Entry = (Digest, Vec<u8>);
 
 /// Contents that begin so wait at the gate before they are stored.
 pub const HELD: &[u8] = b"held";
@@ -69,6 +74,24 @@ impl Handler for Clerk {
                     Some(content) => Answer::Content { content: content.clone() },
                     None => Answer::NotFound,
                 },
+                Ask::Append { log, nonce, content } => {
+                    let id = append_id(&log, &nonce, &content);
+                    let mut logs = self.shelf.logs.lock().unwrap();
+                    let entries = logs.entry(log).or_default();
+                    let known = entries.iter().position(|(known, _)| *known == id);
+                    let index = known.unwrap_or_else(|| {
+                        entries.push((id, content));
+                        entries.len() - 1
+                    });
+                    Answer::Appended { id, index: index as u64 }
+                }
+                Ask::ReadLog { log, from } => {
+                    let logs = self.shelf.logs.lock().unwrap();
+                    let entries = logs.get(&log).map(Vec::as_slice).unwrap_or_default();
+                    // Two to a page, so that a reader has to ask again.
+                    let page = entries.iter().skip(from as usize).take(2).map(|(_, content)| content.clone());
+                    Answer::Log { length: entries.len() as u64, entries: page.collect() }
+                }
                 // The term tells the test which worker answered.
                 Ask::Ping => Answer::Pong { term: self.tag.number().into(), release: "1.0.0".to_owned() },
             }
@@ -113,8 +136,12 @@ impl Rig {
             addresses.iter().map(|address| group(address.parse().unwrap())).collect();
         let addresses = groups.iter().map(|group| local(&group[0])).collect();
         let keys = RoutingKeys { reset: [1; 64], token: [2; 64], mac: [3; 32] };
-        let shelf =
-            Shelf { contents: Mutex::default(), asked: Mutex::default(), gate: watch::Sender::new(false) };
+        let shelf = Shelf {
+            contents: Mutex::default(),
+            logs: Mutex::default(),
+            asked: Mutex::default(),
+            gate: watch::Sender::new(false),
+        };
         Rig { groups, addresses, keys, identity: Identity::generate().unwrap(), shelf: Arc::new(shelf) }
     }
 
@@ -137,6 +164,7 @@ impl Rig {
             identity: self.identity.clone(),
             handler,
             limits: Limits::default(),
+            spoken: crate::wire::SPOKEN,
         };
         let node = {
             let _inside = runtime.enter();

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bumpless_shared::version::Range;
 use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep_until, timeout};
 
 use super::figures::{Counters, count};
-use crate::wire::{self, Answer, REQUEST_HEADER, Request, RequestHead, SIGNAL, SPOKEN, Signal};
+use crate::wire::{self, Answer, REQUEST_HEADER, Request, RequestHead, SIGNAL, Signal};
 
 /// An answer on its way.
 pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
@@ -63,6 +64,7 @@ pub struct Farewell {
 pub struct Desk {
     handler: Arc<dyn Handler>,
     limits: Limits,
+    spoken: Range,
     memory: Arc<Semaphore>,
     pub counters: Arc<Counters>,
     pub under_way: watch::Sender<usize>,
@@ -73,10 +75,11 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new(handler: Arc<dyn Handler>, limits: Limits, counters: Arc<Counters>) -> Desk {
+    pub fn new(handler: Arc<dyn Handler>, limits: Limits, spoken: Range, counters: Arc<Counters>) -> Desk {
         Desk {
             handler,
             limits,
+            spoken,
             memory: Arc::new(Semaphore::new(limits.memory as usize)),
             counters,
             under_way: watch::Sender::new(0),
@@ -102,8 +105,8 @@ impl Desk {
         let _open = Open::new(&self);
         let mut farewell = pin!(self.say_farewell(&connection));
         let mut said = false;
-        let greeting = connection.clone();
-        tokio::spawn(async move { tell(&greeting, Signal::Hello(SPOKEN)).await });
+        let (greeting, spoken) = (connection.clone(), self.spoken);
+        tokio::spawn(async move { tell(&greeting, Signal::Hello(spoken)).await });
         loop {
             tokio::select! {
                 stream = connection.accept_bi() => match stream {
@@ -111,7 +114,7 @@ impl Desk {
                     Err(_) => return,
                 },
                 stream = connection.accept_uni() => match stream {
-                    Ok(stream) => drop(tokio::spawn(listen_to(connection.clone(), stream))),
+                    Ok(stream) => drop(tokio::spawn(listen_to(connection.clone(), stream, spoken))),
                     Err(_) => return,
                 },
                 () = &mut farewell, if !said => said = true,
@@ -169,7 +172,7 @@ impl Desk {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return Arrived::CutOff,
         }
-        let head = match RequestHead::decode(&head) {
+        let head = match RequestHead::decode(&head, self.spoken) {
             Ok(head) => head,
             Err(answer) => return Arrived::Wrong(answer),
         };
@@ -218,11 +221,11 @@ async fn tell(connection: &Connection, signal: Signal) {
 }
 
 /// Reads one signal of the client.
-async fn listen_to(connection: Connection, mut stream: RecvStream) {
+async fn listen_to(connection: Connection, mut stream: RecvStream, spoken: Range) {
     let Ok(bytes) = stream.read_to_end(SIGNAL).await else { return };
     match Signal::decode(&bytes) {
         Ok(Some(Signal::Hello(theirs))) => {
-            if let Err(none) = SPOKEN.common(theirs) {
+            if let Err(none) = spoken.common(theirs) {
                 let text = format!(
                     "no common version of the client protocol: node {}, client {}",
                     none.ours, none.theirs

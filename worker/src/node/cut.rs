@@ -26,6 +26,7 @@ impl Worker {
             Ok(sequencer) => sequencer,
             Err(_) => return Event::NotPrepared { reason: "it is not level yet".to_owned() },
         };
+        let spoken = self.peer_wires().and_then(|wires| wires.version());
         let Some(open) = &mut self.open else {
             return Event::NotPrepared { reason: "it is not started".to_owned() };
         };
@@ -38,14 +39,19 @@ impl Worker {
             }
             return Event::Prepared { prepared: Ready { term, books: Books::Database } };
         };
+        // The old worker has to be able to read it, now and after a cold start.
+        let Some(format) = spoken else {
+            let reason = "the other worker has not answered on the link".to_owned();
+            return Event::NotPrepared { reason };
+        };
         // One that was prepared for a cut that did not come; its empty file is removed with its term.
         open.prepared = None;
         let (directory, generation) = (open.directory.clone(), open.start.generation);
         let floor = sequencer.store().position().sequence + 1;
-        let making =
-            tokio::task::spawn_blocking(move || Prepared::make(&directory, term, generation, floor, reserve))
-                .await;
-        match making {
+        let making = tokio::task::spawn_blocking(move || {
+            Prepared::make(&directory, term, generation, floor, reserve, format)
+        });
+        match making.await {
             Ok(Ok(prepared)) => {
                 open.prepared = Some(prepared);
                 Event::Prepared { prepared: Ready { term, books: Books::Logbook } }
@@ -89,7 +95,7 @@ impl Worker {
         else {
             return backed_out("there is nobody to yield to");
         };
-        if !wires.is_up() {
+        if wires.version().is_none() {
             return backed_out("the other worker has not answered on the link");
         }
         let began = Instant::now();
@@ -294,7 +300,7 @@ impl Worker {
     pub(super) async fn raise(&mut self, term: Term) -> Option<Event> {
         let (sequencer, directory) = (self.sequencer()?, self.open.as_ref()?.directory.clone());
         let raised = async {
-            sequencer.open_logbook().await?;
+            sequencer.open_logbook(self.stamp.speaks.max).await?;
             let frozen = sequencer.freeze().await?;
             sequencer.resume(term).await?;
             Ok::<_, OrderError>(frozen.term)

@@ -100,7 +100,7 @@ struct Worker {
 /// There is no supervisor that it could talk to.
 pub async fn run(end: OwnedFd, stamp: Stamp) -> Result<std::convert::Infallible, ConnectError> {
     let channel = Channel::new(end).map_err(ConnectError::Io)?;
-    let connection = Arc::new(Connection::greet(channel, stamp.faults.spoken()).await?);
+    let connection = Arc::new(Connection::greet(channel, stamp.greets()).await?);
     let (sender, mut inputs) = mpsc::unbounded_channel();
     let inbox = Inbox(sender);
     listen_to(connection.clone(), inbox.clone());
@@ -199,6 +199,7 @@ impl Worker {
                 let gap_us = self.frozen_at.map_or(0, |at| at.elapsed().as_micros() as u64);
                 self.event(Event::TookCame { from: instance, term, gap_us }).await;
             }
+            Happening::Up(version) => self.linked(instance, version).await,
             Happening::Note(note @ Note::Opened { .. }) => self.snapshot_announced(instance, &note),
             Happening::Note(Note::Written { .. } | Note::Applied { .. }) => {}
             Happening::Closed(error) => {
@@ -209,6 +210,7 @@ impl Worker {
                     | LinkError::Version(_)
                     | LinkError::Full
                     | LinkError::NotUp
+                    | LinkError::Operation(_)
                     | LinkError::Unexpected(_) => {
                         eprintln!("bumpless-node: link to worker {instance}: {error}")
                     }
@@ -273,7 +275,7 @@ impl Worker {
             Action::Raise { term } => self.raise(term).await,
             Action::Unadopt { tag } => self.unadopt(tag),
             Action::Adopt { tag } => self.adopt(tag),
-            Action::Feed { peer, term: _ } => self.feed(peer).await,
+            Action::Feed { peer, term: _ } => self.feed(peer),
             Action::Receive { peer } => self.receive(peer),
             Action::Mark { id } => self.mark(id).await,
             Action::Prepare { term, reserve } => Some(self.prepare(term, reserve).await),
@@ -353,7 +355,7 @@ impl Worker {
         self.introduced = None;
         let Some(open) = &self.open else { return };
         let path = open.start.reconnect.clone().into();
-        let (spoken, inbox) = (self.stamp.faults.spoken(), self.inbox.clone());
+        let (spoken, inbox) = (self.stamp.greets(), self.inbox.clone());
         tokio::spawn(async move {
             let connection = reconnect(path, spoken).await;
             inbox.send(Input::Connected(connection));

@@ -22,6 +22,7 @@ use crate::identity::{self, IdentityFailure};
 use crate::lifecycle::Event;
 use crate::net::{Config, GroupFds, Limits, Node, StartError};
 use crate::serve::{After, Mode, Serving};
+use crate::stamp::Stamp;
 use crate::state::{
     self, FileError, Prepared, RecoverError, Recovered, Sequencer, StateDir, StoreError, StoreOptions,
     Writer, recover,
@@ -125,10 +126,10 @@ impl Worker {
         let groups = GroupFds::all(given).map_err(|_| wrong)?;
 
         let directory = StateDir::new(&start.state);
-        let opening = (directory.clone(), start.clone(), self.stamp.layout);
+        let opening = (directory.clone(), start.clone(), self.stamp.clone());
         let opened = tokio::task::spawn_blocking(move || {
-            let (directory, start, layout) = opening;
-            open(&directory, &start, layout)
+            let (directory, start, stamp) = opening;
+            open(&directory, &start, &stamp)
         });
         let State { identity, writer, recovered } = opened.await.map_err(|_| CannotStart::Stopping)??;
 
@@ -136,7 +137,7 @@ impl Worker {
         let inbox = self.inbox.clone();
         let judge = Box::new(move |kind, reason| inbox.suspect(kind, reason));
         let release = start.release.version.to_string();
-        let serving = Arc::new(Serving::new(release, self.stamp.faults.clone(), patience, judge));
+        let serving = Arc::new(Serving::new(release, self.stamp.clone(), patience, judge));
         let pin = identity.pin();
         let node = Node::start(Config {
             tag,
@@ -145,6 +146,7 @@ impl Worker {
             identity,
             handler: serving.clone(),
             limits: Limits::default(),
+            spoken: self.stamp.speaks,
         })
         .map_err(CannotStart::Node)?;
         let vitals = Arc::new(Vitals::default());
@@ -236,9 +238,13 @@ impl Worker {
     }
 }
 
-fn open(directory: &StateDir, start: &Start, layout: state::Layout) -> Result<State, CannotStart> {
-    let path = Path::new(&start.state);
-    let options = StoreOptions { durability: start.durability, keep_free: StoreOptions::KEEP_FREE };
+fn open(directory: &StateDir, start: &Start, stamp: &Stamp) -> Result<State, CannotStart> {
+    let (path, layout) = (Path::new(&start.state), stamp.layout);
+    let options = StoreOptions {
+        durability: start.durability,
+        keep_free: StoreOptions::KEEP_FREE,
+        version: stamp.speaks.max,
+    };
     match start.origin {
         Origin::Genesis => {
             bumpless_os::durable::create_dirs(path).map_err(|error| {

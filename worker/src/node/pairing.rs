@@ -15,8 +15,8 @@ use tokio::time::MissedTickBehavior;
 use super::{Input, Worker, broken};
 use crate::handover::snapshot::{self, Announced, Progress, SnapshotError};
 use crate::handover::wires::{Ends, Talk, Wires};
-use crate::lifecycle::{Event, Peer, State};
-use crate::state::{FollowEvent, Follower, Marked, Role, Sequencer, Start, Status, Writer};
+use crate::lifecycle::{Event, Pairing, Peer, State};
+use crate::state::{FollowEvent, Follower, Marked, OrderError, Role, Sequencer, Start, Status, Writer};
 
 /// Between two reports of progress.
 const PROGRESS: Duration = Duration::from_millis(200);
@@ -45,7 +45,7 @@ impl Worker {
             return Err(format!("slot {}: there are 1, 2 and 3", peer.tag));
         };
         open.node.peer(tag, strays).map_err(|error| format!("the socket for stray packets: {error}"))?;
-        let ends = Ends { link, stream, process: Process::from_pidfd(pidfd) };
+        let ends = Ends { link, stream, process: Process::from_pidfd(pidfd), spoken: self.stamp.speaks };
         let (inbox, instance) = (self.inbox.clone(), peer.instance);
         let overdue = {
             let inbox = inbox.clone();
@@ -63,28 +63,48 @@ impl Worker {
         Ok(())
     }
 
-    /// As the holder: opens the logbook and streams the snapshot.
-    pub(super) async fn feed(&mut self, peer: Peer) -> Option<Event> {
+    /// As the holder: greets. Once the version is known that both speak, the state goes over.
+    pub(super) fn feed(&mut self, peer: Peer) -> Option<Event> {
         self.died_at = None;
         if let Err(reason) = self.connect(peer, None) {
             self.trouble(
                 Trouble::SyncFailed,
                 format!("the new worker cannot be fed: {reason}; this one serves on"),
             );
-            return None;
         }
+        None
+    }
+
+    /// The greetings are exchanged. The holder of a candidate opens the logbook and streams the snapshot.
+    pub(super) async fn linked(&mut self, instance: Instance, version: u16) {
+        let State::Holding(holding) = self.life.state() else { return };
+        match &holding.pairing {
+            Pairing::Feeding(peer) if peer.instance == instance => {}
+            Pairing::Feeding(_) | Pairing::Alone | Pairing::Watched(_) | Pairing::Cutting { .. } => return,
+        }
+        if self.send_state(instance, version).await.is_none() {
+            eprintln!("bumpless-node: worker {instance} left before it was fed");
+        }
+    }
+
+    async fn send_state(&self, instance: Instance, version: u16) -> Option<()> {
         let sequencer = self.sequencer()?;
-        let opened = match sequencer.open_logbook().await {
+        let opened = match sequencer.open_logbook(version).await {
             Ok(opened) => opened,
+            Err(error @ OrderError::Inexpressible { .. }) => {
+                let text = format!("{error}. Nothing was changed, and this one serves on");
+                self.trouble(Trouble::SyncFailed, text);
+                return Some(());
+            }
             Err(error) => {
                 let text =
                     format!("no logbook can be opened for the new worker: {error}; this one serves on");
                 self.trouble(Trouble::SyncFailed, text);
-                return None;
+                return Some(());
             }
         };
         let generation = self.open.as_ref()?.start.generation;
-        let (reports, wires) = (self.reports.clone(), self.wires_to(peer.instance)?);
+        let (reports, wires) = (self.reports.clone(), self.wires_to(instance)?);
         let talk = wires.talk();
         wires.spawn(async move {
             if let Err(error) = snapshot::send(talk, opened, generation).await {
@@ -94,7 +114,7 @@ impl Worker {
         });
         wires.spawn(tell_written(sequencer.clone(), wires.talk()));
         wires.spawn(trim(sequencer, wires.talk()));
-        None
+        Some(())
     }
 
     /// As the candidate: waits for the announcement.

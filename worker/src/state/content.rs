@@ -18,16 +18,18 @@ pub struct Content {
     bytes: Vec<u8>,
 }
 
-/// Content above [`LONGEST_CONTENT`]; it has to be split.
+/// Content above its limit; it has to be split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong {
     /// Its length in bytes.
     pub length: usize,
+    /// The limit.
+    pub limit: usize,
 }
 
 impl fmt::Display for TooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "content of {} bytes; one name holds at most {LONGEST_CONTENT}", self.length)
+        write!(f, "content of {} bytes, at most {} are allowed", self.length, self.limit)
     }
 }
 
@@ -37,7 +39,7 @@ impl Content {
     /// Hashes the bytes (about 2 ms for the longest content).
     pub fn new(bytes: Vec<u8>) -> Result<Content, TooLong> {
         if bytes.len() > LONGEST_CONTENT {
-            return Err(TooLong { length: bytes.len() });
+            return Err(TooLong { length: bytes.len(), limit: LONGEST_CONTENT });
         }
         Ok(Content { name: name_of(&bytes), bytes })
     }

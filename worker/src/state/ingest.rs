@@ -58,12 +58,14 @@ impl<'a> Ingest<'a> {
             Operation::Link { name, length } => {
                 self.writer.store().link_chunk(from, *name, *length, Check::Length)?;
             }
+            // Its name follows from what it is; that indexes fit together the state hash shows.
+            Operation::Append { .. } => {}
             Operation::Mark { .. } => {
                 return Err(StoreError::BadEntry { reason: "a mark in a snapshot".to_owned() });
             }
         }
         self.received += 1;
-        if let Some((place, key, value)) = self.writer.store().shelves().row(entry) {
+        for (place, key, value) in self.writer.store().shelves().rows_for(entry) {
             self.runs[place].push(key, value);
         }
         if self.runs.iter().map(Runs::size).sum::<usize>() >= RUN {

@@ -39,6 +39,8 @@ const WINDOW: usize = 256 << 10;
 /// One record, not yet decoded: its length and checksum are right, nothing else is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
+    /// The version of the contract whose operations may stand in its segment.
+    pub format: u16,
     /// Its term.
     pub term: Term,
     /// Its number.
@@ -347,6 +349,7 @@ impl Segment {
                 Parsed::Record { head, payload, size } => {
                     let size_in_window = RECORD_HEAD + payload.len();
                     let record = Record {
+                        format: self.header.format,
                         term: head.term,
                         sequence: head.sequence,
                         generation: self.header.generation,

@@ -116,15 +116,17 @@ struct Segment {
 
 impl Prepared {
     /// Makes the logbook of a coming term durably, with so many bytes of disk reserved for its first
-    /// segment. `floor`: no record in it will have a lower sequence.
+    /// segment. `floor`: no record in it will have a lower sequence. `format`: the version of the
+    /// contract that everybody knows who may have to read it.
     pub fn make(
         state: &StateDir,
         term: Term,
         generation: Generation,
         floor: Sequence,
         reserve: u64,
+        format: u16,
     ) -> Result<Prepared, LogError> {
-        Prepared::make_with(state, term, generation, floor, reserve, Made::Durable)
+        Prepared::make_with(state, term, generation, floor, reserve, format, Made::Durable)
     }
 
     pub(super) fn make_with(
@@ -133,6 +135,7 @@ impl Prepared {
         generation: Generation,
         floor: Sequence,
         reserve: u64,
+        format: u16,
         made: Made,
     ) -> Result<Prepared, LogError> {
         make_directory(&state.logs())?;
@@ -144,7 +147,7 @@ impl Prepared {
             }
             Err(error) => return Err(FileError::at("make", directory)(error).into()),
         }
-        let header = SegmentHeader { term, floor, generation, salt: rand::random() };
+        let header = SegmentHeader { format, term, floor, generation, salt: rand::random() };
         let segment = Segment::make(&directory, header, reserve.max(HEADER as u64), made)?;
         match made {
             Made::Durable => sync_directory(&state.logs())?,
@@ -156,6 +159,11 @@ impl Prepared {
     /// The term that it is for.
     pub fn term(&self) -> Term {
         self.segment.header.term
+    }
+
+    /// The version of the contract whose operations may stand in it.
+    pub fn format(&self) -> u16 {
+        self.segment.header.format
     }
 
     /// Begins: the first record will have this sequence. No system call.
@@ -214,6 +222,11 @@ impl LogWriter {
     /// Its term.
     pub fn term(&self) -> Term {
         self.segment.header.term
+    }
+
+    /// The version of the contract whose operations may stand in it.
+    pub fn format(&self) -> u16 {
+        self.segment.header.format
     }
 
     /// The sequence of the last record, whether it is durable or not; before the first record, the

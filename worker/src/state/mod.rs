@@ -26,9 +26,16 @@
 //! the file that failed is not written again. **Damaged or wrong records** are reported, kept aside
 //! and passed over; wrong content is never an answer to a read.
 //!
+//! **Two versions.** While a logbook is written, the holder keeps to the version of the contract that
+//! everybody understands who may have to read it: to the standby's before the cut, after it to the frozen
+//! worker's, until the commit, also when that one dies, because its release may have to start cold. What
+//! that version cannot express is refused meanwhile ([`PutRefused::Later`]), and a state that holds such
+//! things already is not handed over at all ([`OrderError::Inexpressible`]).
+//!
 //! Sequences are global: the logbook of a term begins where the one before ended. What a lower term
 //! wrote beyond the sequence at which a higher one began never counts.
 
+mod append;
 mod chunks;
 mod content;
 mod directory;
@@ -48,6 +55,7 @@ mod store_error;
 #[cfg(test)]
 mod tests;
 
+pub use append::{Append, append_id};
 pub use chunks::{Check, ChunkError};
 pub use content::{Content, TooLong, name_of};
 pub use directory::{FileError, RemoveError, StateDir};
@@ -62,5 +70,5 @@ pub use sequencer::{
     Event, Frozen, Logbook, Opened, OrderError, PutRefused, Role, Sequencer, Start, Status, Stored,
 };
 pub use snapshot::{Snapshot, StateHash};
-pub use store::{Position, Store, StoreOptions, Totals, Writer};
+pub use store::{LogPage, PAGE_BYTES, PAGE_ENTRIES, Position, Store, StoreOptions, Totals, Writer};
 pub use store_error::{ReadError, StoreError};

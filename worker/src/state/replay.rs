@@ -2,21 +2,24 @@
 //! cold start.
 //!
 //! Applying is idempotent, and it believes nothing: a record must decode, its content must have its
-//! name, its chunk file must be there and have the right content. A record that fails is **refused**:
+//! name, its chunk file must be there and have the right content, an append must be at the next place of
+//! its log and at no other. A record that fails is **refused**:
 //! kept byte for byte under `refused/`, reported, and passed over. A failure of this machine (disk
 //! full, I/O error) is not the record's fault and ends the replay.
 //!
 //! Records at or below the position but above the floor are looked at, too: after a power loss the
 //! database may have come further than its rows or its chunk files' names (see [`Store`](super::store::Store)).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::Write;
 
 use bumpless_os::disk;
 use bumpless_shared::control::{Sequence, Term};
-use bumpless_shared::operation::Operation;
+use bumpless_shared::digest::Digest;
+use bumpless_shared::operation::{NONCE, Operation};
 
+use super::append::append_id;
 use super::chunks::Check;
 use super::content::name_of;
 use super::directory::{FileError, make_directory};
@@ -145,8 +148,14 @@ impl From<StoreError> for Unfit {
 /// Applies the steps in order. Nothing is synced: the logbook is the durable copy until
 /// [`Writer::persist`].
 pub(super) fn follow(writer: &mut Writer, steps: &[Step]) -> Result<Followed, FollowError> {
-    let mut replay =
-        Replay { position: writer.store().position(), fresh: Vec::new(), names: HashSet::new(), writer };
+    let mut replay = Replay {
+        position: writer.store().position(),
+        fresh: Vec::new(),
+        names: HashSet::new(),
+        appends: HashMap::new(),
+        lengths: HashMap::new(),
+        writer,
+    };
     let mut followed = Followed::default();
     for step in steps {
         match step {
@@ -169,6 +178,10 @@ struct Replay<'a> {
     /// Not committed yet.
     fresh: Vec<Operation>,
     names: HashSet<[u8; 32]>,
+    /// Of these, the appends' indexes by id.
+    appends: HashMap<[u8; 32], u64>,
+    /// With these, the lengths of logs that are appended to.
+    lengths: HashMap<[u8; 32], u64>,
 }
 
 impl Replay<'_> {
@@ -204,7 +217,7 @@ impl Replay<'_> {
             return Ok(());
         }
         self.position = Position { term: record.term, sequence: record.sequence };
-        if let Ok(Operation::Mark { id }) = Operation::decode(record.payload()) {
+        if let Ok(Operation::Mark { id }) = self.decode(record) {
             self.flush()?;
             followed.marks.push(Marked { id, sequence: record.sequence, snapshot: self.writer.snapshot() });
         }
@@ -213,11 +226,14 @@ impl Replay<'_> {
 
     /// The operation, if it is right and changes anything.
     fn examine(&mut self, record: &Record) -> Result<Option<Operation>, Unfit> {
-        let operation =
-            Operation::decode(record.payload()).map_err(|error| Unfit::Refused(error.to_string()))?;
+        let operation = self.decode(record).map_err(Unfit::Refused)?;
         let store = self.writer.store();
         match &operation {
             Operation::Mark { .. } => return Ok(None),
+            Operation::Append { log, nonce, index, content } => {
+                let fresh = self.examine_append(log, nonce, *index, content)?;
+                return Ok(fresh.then_some(operation));
+            }
             Operation::Store { name, content } => {
                 let found = name_of(content);
                 if found != *name {
@@ -247,6 +263,60 @@ impl Replay<'_> {
         Ok(Some(operation))
     }
 
+    /// Whether the append changes anything. What is there of it may be one row of two: after a power loss
+    /// the tables of the database may have come to the disk differently far.
+    fn examine_append(
+        &mut self,
+        log: &Digest,
+        nonce: &[u8; NONCE],
+        index: u64,
+        content: &[u8],
+    ) -> Result<bool, Unfit> {
+        let id = append_id(log, nonce, content);
+        let store = self.writer.store();
+        let known = match self.appends.get(&id.0) {
+            Some(known) => Some(*known),
+            None => store.index_of(id)?,
+        };
+        if let Some(known) = known
+            && known != index
+        {
+            let reason = format!("append {id} comes as entry {index} of log {log}, it is entry {known}");
+            return Err(Unfit::Refused(reason));
+        }
+        if self.appends.contains_key(&id.0) {
+            return Ok(false);
+        }
+        let next = match self.lengths.get(&log.0) {
+            Some(next) => *next,
+            None => store.log_length(*log)?,
+        };
+        match (store.id_at(*log, index)?, known) {
+            (Some(there), _) if there != id => {
+                let reason = format!("append {id} comes as entry {index} of log {log}, which is {there}");
+                return Err(Unfit::Refused(reason));
+            }
+            (Some(_), Some(_)) => return Ok(false),
+            (None, None) if index != next => {
+                let reason = format!("append {id} comes as entry {index} of log {log}, the next is {next}");
+                return Err(Unfit::Refused(reason));
+            }
+            (Some(_), None) | (None, Some(_)) | (None, None) => {}
+        }
+        self.lengths.insert(log.0, next.max(index.saturating_add(1)));
+        self.appends.insert(id.0, index);
+        Ok(true)
+    }
+
+    /// The operation, if this release and the record's segment have its kind.
+    fn decode(&self, record: &Record) -> Result<Operation, String> {
+        let reads = self.writer.store().options().version;
+        if record.format > reads {
+            return Err(format!("it is of version {}, this release reads up to {reads}", record.format));
+        }
+        Operation::decode(record.payload(), record.format).map_err(|error| error.to_string())
+    }
+
     fn pass(&mut self, damage: Damage) {
         // Without an end nothing is known to be behind it; in an outdated term nothing counts.
         if let Some(last) = damage.last
@@ -259,6 +329,8 @@ impl Replay<'_> {
 
     fn flush(&mut self) -> Result<(), StoreError> {
         self.names.clear();
+        self.appends.clear();
+        self.lengths.clear();
         let fresh = std::mem::take(&mut self.fresh);
         if fresh.is_empty() && self.position == self.writer.store().position() {
             return Ok(());

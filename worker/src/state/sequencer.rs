@@ -1,7 +1,7 @@
 //! The one writer of a worker: a thread that owns the database's writing side and the logbook.
 //!
 //! Everything that changes the state goes through its queue, so there is one order, and "from here
-//! on" is a place in the queue. Puts that wait are taken together and made durable at once.
+//! on" is a place in the queue. Puts and appends that wait are taken together and made durable at once.
 //!
 //! ```text
 //!                     open_logbook                        freeze
@@ -41,6 +41,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use self::refusal::{OrderError, PutRefused};
 use self::thread::{Log, State, Thread, begin_term};
+use super::append::Append;
 use super::chunks::ChunkError;
 use super::content::Content;
 use super::directory::FileError;
@@ -50,11 +51,11 @@ use super::snapshot::Snapshot;
 use super::store::{Position, Store, Writer};
 use super::store_error::{ReadError, StoreError};
 
-/// Puts that are made durable together: enough that a sync's time divides to little, few enough that
+/// Writes that are made durable together: enough that a sync's time divides to little, few enough that
 /// the first does not wait long for the last (a megabyte of records).
 const GROUP: usize = 256;
 
-/// Puts that may wait in the queue; more wait at their callers'.
+/// Writes that may wait in the queue; more wait at their callers'.
 const WAITING: usize = 1024;
 
 /// What the sequencer begins as.
@@ -170,8 +171,8 @@ type Answer<T> = oneshot::Sender<T>;
 type Done<T> = Answer<Result<T, OrderError>>;
 
 enum Command {
-    Put(Put),
-    OpenLogbook(Done<Opened>),
+    Write(Write),
+    OpenLogbook { version: u16, done: Done<Opened> },
     DropLogbook(Done<()>),
     Mark { id: u64, done: Done<Marked> },
     Freeze(Done<Frozen>),
@@ -185,10 +186,15 @@ enum Command {
     Stop(Done<Position>),
 }
 
-struct Put {
-    content: Arc<Content>,
-    done: Answer<Result<Stored, PutRefused>>,
+/// What a client wants changed.
+struct Write {
+    what: What,
     _place: tokio::sync::OwnedSemaphorePermit,
+}
+
+enum What {
+    Put { content: Arc<Content>, done: Answer<Result<Stored, PutRefused>> },
+    Append { append: Arc<Append>, done: Answer<Result<u64, PutRefused>> },
 }
 
 /// The handle: cheap to clone, usable from any task. The thread ends after [`Sequencer::stop`], or
@@ -254,10 +260,7 @@ impl Sequencer {
     /// Stores content, durably before it returns. Content that is there already is not stored again.
     /// The caller keeps the content, to relay it if it is refused as [`PutRefused::Frozen`].
     pub async fn put(&self, content: &Arc<Content>) -> Result<Stored, PutRefused> {
-        let place = self.places.clone().acquire_owned().await.map_err(|_| PutRefused::Stopped)?;
-        if let Some(refused) = refuse(self.status.borrow().role) {
-            return Err(refused);
-        }
+        let place = self.place().await?;
         if !content.is_record() {
             let (store, content) = (self.store.clone(), content.clone());
             tokio::task::spawn_blocking(move || stage(&store, &content))
@@ -265,16 +268,36 @@ impl Sequencer {
                 .map_err(|error| PutRefused::Unreadable { cause: error.to_string() })??;
         }
         let (done, answer) = oneshot::channel();
-        self.queue
-            .send(Command::Put(Put { content: content.clone(), done, _place: place }))
-            .map_err(|_| PutRefused::Stopped)?;
+        let what = What::Put { content: content.clone(), done };
+        self.queue.send(Command::Write(Write { what, _place: place })).map_err(|_| PutRefused::Stopped)?;
         answer.await.map_err(|_| PutRefused::Stopped)?
     }
 
+    /// Appends to a log, durably before it returns the entry's index. An append that is there already is
+    /// not made again: it gets the index that it has.
+    pub async fn append(&self, append: &Arc<Append>) -> Result<u64, PutRefused> {
+        let place = self.place().await?;
+        let (done, answer) = oneshot::channel();
+        let what = What::Append { append: append.clone(), done };
+        self.queue.send(Command::Write(Write { what, _place: place })).map_err(|_| PutRefused::Stopped)?;
+        answer.await.map_err(|_| PutRefused::Stopped)?
+    }
+
+    /// A place in the queue for something that is not refused whatever it is.
+    async fn place(&self) -> Result<tokio::sync::OwnedSemaphorePermit, PutRefused> {
+        let place = self.places.clone().acquire_owned().await.map_err(|_| PutRefused::Stopped)?;
+        match refuse(self.status.borrow().role) {
+            Some(refused) => Err(refused),
+            None => Ok(place),
+        }
+    }
+
     /// Opens an expendable logbook for a standby. A logbook of this term that an earlier standby left
-    /// behind is removed first; the database has everything in it.
-    pub async fn open_logbook(&self) -> Result<Opened, OrderError> {
-        self.order(Command::OpenLogbook).await
+    /// behind is removed first; the database has everything in it. From here on until the logbook is
+    /// dropped nothing is done that this version of the contract, the standby's, cannot express; where the
+    /// state holds such a thing already, it is [`OrderError::Inexpressible`].
+    pub async fn open_logbook(&self, version: u16) -> Result<Opened, OrderError> {
+        self.order(|done| Command::OpenLogbook { version, done }).await
     }
 
     /// Closes the expendable logbook; its files stay. Without one nothing happens.
@@ -364,7 +387,7 @@ impl Sequencer {
     }
 }
 
-/// Whether a put is refused whatever its content.
+/// Whether a write is refused whatever it is.
 fn refuse(role: Role) -> Option<PutRefused> {
     match role {
         Role::Holding { logbook: Logbook::None | Logbook::Expendable | Logbook::Durable, .. } => None,

@@ -6,7 +6,8 @@ use bumpless_shared::digest::Digest;
 use bumpless_shared::operation::Operation;
 use sha3::{Digest as _, Sha3_256};
 
-use super::layout::Value;
+use super::append::append_id;
+use super::layout::{BadRow, RowError};
 use super::store::{Position, Store, Totals};
 use super::store_error::StoreError;
 
@@ -36,44 +37,58 @@ impl Snapshot {
         self.totals
     }
 
-    /// Everything in it, each name once, in the order of this generation's layout: records as
-    /// [`Operation::Store`], chunk files as [`Operation::Link`].
+    /// Everything in it, each once, in the order of this generation's layout: records as
+    /// [`Operation::Store`], chunk files as [`Operation::Link`], entries of logs as
+    /// [`Operation::Append`].
     pub fn entries(&self) -> impl Iterator<Item = Result<Operation, StoreError>> + Send + use<> {
         let store = self.store.clone();
-        self.store.shelves().rows(&self.view).map(move |row| {
-            let (name, value) = row.map_err(|error| store.explain_row("read a snapshot", error))?;
-            Ok(match value {
-                Value::Record(content) => Operation::Store { name, content },
-                Value::Chunk(length) => Operation::Link { name, length },
-            })
-        })
+        self.store
+            .shelves()
+            .rows(&self.view)
+            .map(move |row| row.map_err(|error| store.explain_row("read a snapshot", error)))
     }
 
     /// Reads everything that is stored and hashes it. Takes seconds for gigabytes of records; chunk
     /// files are not opened.
     pub fn hash(&self) -> Result<StateHash, StoreError> {
+        let failed = |error| self.store.explain_row("hash a snapshot", error);
         let mut hash = StateHash::EMPTY;
         for row in self.store.shelves().rows(&self.view) {
-            let (name, value) = row.map_err(|error| self.store.explain_row("hash a snapshot", error))?;
-            match &value {
-                Value::Record(content) => hash.add_record(name, content),
-                Value::Chunk(length) => hash.add_chunk(name, *length),
-            }
+            let operation = row.map_err(failed)?;
+            self.check(&operation).map_err(failed)?;
+            hash.add(&operation);
         }
         Ok(hash)
+    }
+
+    /// An append that is found in one way only would be answered for, or read, and not the other.
+    fn check(&self, operation: &Operation) -> Result<(), RowError> {
+        match operation {
+            Operation::Append { log, nonce, index, content } => {
+                let id = append_id(log, nonce, content);
+                match self.store.shelves().finds(&self.view, &id, log, *index)? {
+                    true => Ok(()),
+                    false => Err(RowError::Bad(BadRow)),
+                }
+            }
+            Operation::Store { .. } | Operation::Link { .. } | Operation::Mark { .. } => Ok(()),
+        }
     }
 }
 
 /// The hash of a state's logical content. Frozen: two versions must come to the same one.
 ///
-/// It is the sum, modulo 2^256 and with the first byte the least, of one SHA3-256 for each name:
+/// It is the sum, modulo 2^256 and with the first byte the least, of one SHA3-256 for each name and each
+/// entry of a log:
 ///
 /// ```text
 /// SHA3-256( "bumpless/state/1"  name (32 bytes)  kind (1 byte)  length (8 bytes, little-endian)  content )
 /// ```
 ///
-/// where kind is 0 for a record and 1 for a chunk file, and content is there for records only. An
-/// empty state has the hash 0. A sum needs no order, so that layouts with different keys agree, and
+/// where kind is 0 for a record and 1 for a chunk file, and content is there for records only. An entry of
+/// a log has kind 2: its name is the append's id, its length that of its content, and in the content's
+/// place stand log (32 bytes), index (8 bytes, little-endian), nonce (16 bytes) and content. An empty
+/// state has the hash 0. A sum needs no order, so that layouts with different keys agree, and
 /// no memory.
 ///
 /// What it tells: that two workers hold the same names with the same lengths, and the same bytes in
@@ -93,24 +108,28 @@ impl StateHash {
         Digest(self.0)
     }
 
-    fn add_record(&mut self, name: Digest, content: &[u8]) {
-        self.add(name, 0, content.len() as u64, content);
+    fn add(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Store { name, content } => self.add_one(*name, 0, content.len() as u64, &[content]),
+            Operation::Link { name, length } => self.add_one(*name, 1, u64::from(*length), &[]),
+            Operation::Append { log, nonce, index, content } => {
+                let id = append_id(log, nonce, content);
+                let parts: [&[u8]; 4] = [&log.0, &index.to_le_bytes(), nonce, content];
+                self.add_one(id, 2, content.len() as u64, &parts);
+            }
+            Operation::Mark { .. } => {}
+        }
     }
 
-    fn add_chunk(&mut self, name: Digest, length: u32) {
-        self.add(name, 1, u64::from(length), &[]);
-    }
-
-    fn add(&mut self, name: Digest, kind: u8, length: u64, content: &[u8]) {
-        let hash = Sha3_256::new()
+    fn add_one(&mut self, name: Digest, kind: u8, length: u64, content: &[&[u8]]) {
+        let mut hash = Sha3_256::new()
             .chain_update(b"bumpless/state/1")
             .chain_update(name.0)
             .chain_update([kind])
-            .chain_update(length.to_le_bytes())
-            .chain_update(content)
-            .finalize();
+            .chain_update(length.to_le_bytes());
+        content.iter().for_each(|part| hash.update(part));
         let mut carry = 0;
-        for (sum, byte) in self.0.iter_mut().zip(hash) {
+        for (sum, byte) in self.0.iter_mut().zip(hash.finalize()) {
             let added = u16::from(*sum) + u16::from(byte) + carry;
             *sum = added as u8;
             carry = added >> 8;
@@ -128,27 +147,38 @@ impl fmt::Display for StateHash {
 mod tests {
     use super::*;
 
+    fn record(name: [u8; 32], content: &[u8]) -> Operation {
+        Operation::Store { name: Digest(name), content: content.to_vec() }
+    }
+
     #[test]
     fn the_definition_of_the_state_hash_is_frozen() {
         let mut hash = StateHash::EMPTY;
         assert_eq!(hash.to_string(), "00".repeat(32));
-        hash.add_record(Digest([1; 32]), b"abc");
+        hash.add(&record([1; 32], b"abc"));
         assert_eq!(hash.to_string(), "919c0310f74df0a53d5c638854e1d72686c01b09a49cb135023e4ef26a071aec");
-        hash.add_chunk(Digest([2; 32]), 5000);
+        hash.add(&Operation::Link { name: Digest([2; 32]), length: 5000 });
         assert_eq!(hash.to_string(), "01e4fba57721b7cba68429a727b6d6f8968cd1bbe4e74761a63d4a63286659ce");
+        hash.add(&Operation::Append {
+            log: Digest([3; 32]),
+            nonce: [4; 16],
+            index: 300,
+            content: b"abc".to_vec(),
+        });
+        assert_eq!(hash.to_string(), "a9f15b6af79714115b8bcee7b6a1e4ee7a5e663414c2d5a4a4774b7d57715a2d");
     }
 
     #[test]
     fn the_state_hash_does_not_depend_on_the_order() {
         let (mut one, mut two) = (StateHash::EMPTY, StateHash::EMPTY);
         for byte in 0..50 {
-            one.add_record(Digest([byte; 32]), &[byte]);
+            one.add(&record([byte; 32], &[byte]));
         }
         for byte in (0..50).rev() {
-            two.add_record(Digest([byte; 32]), &[byte]);
+            two.add(&record([byte; 32], &[byte]));
         }
         assert_eq!(one, two);
-        two.add_record(Digest([50; 32]), &[50]);
+        two.add(&record([50; 32], &[50]));
         assert_ne!(one, two);
     }
 }

@@ -28,11 +28,12 @@ use bumpless_shared::digest::Digest;
 use bumpless_shared::operation::Operation;
 use fjall::{Database, Keyspace, PersistMode};
 
+use super::append::append_id;
 use super::chunks::{Check, ChunkError, Chunks, free_space};
 use super::content::{Content, name_of};
 use super::directory::{FileError, MARKER, StateDir, make_directory, remove_tree, sync_directory};
 use super::ingest::Ingest;
-use super::layout::{BadRow, Layout, RowError, Shelves, Tally, Value, options};
+use super::layout::{BadRow, Entry, Layout, RowError, Shelves, Tally, Value, options};
 use super::snapshot::Snapshot;
 use super::store_error::{ReadError, StoreError};
 
@@ -58,23 +59,37 @@ pub struct Totals {
     pub chunks: u64,
     /// Bytes in them.
     pub chunk_bytes: u64,
+    /// Entries of logs.
+    pub appends: u64,
+    /// Bytes of their contents.
+    pub append_bytes: u64,
 }
 
+/// Bytes that an append has in the database beside its content: two rows, with id, log, index and nonce.
+const APPEND_ROWS: u64 = 192;
+
 impl Totals {
-    /// Names.
+    /// Names and entries of logs.
     pub fn entries(&self) -> u64 {
-        self.records + self.chunks
+        self.records + self.chunks + self.appends
     }
 
     /// Bytes of content.
     pub fn bytes(&self) -> u64 {
-        self.record_bytes + self.chunk_bytes
+        self.record_bytes + self.chunk_bytes + self.append_bytes
+    }
+
+    /// Bytes that another generation needs for itself: those of records and appends, not of chunk files,
+    /// which are linked.
+    pub fn copied(&self) -> u64 {
+        self.record_bytes + self.append_bytes + self.appends * APPEND_ROWS
     }
 
     pub(super) fn count(&mut self, operation: &Operation) {
         match operation {
             Operation::Store { content, .. } => self.add(Tally::Record { length: content.len() }),
             Operation::Link { length, .. } => self.add(Tally::Chunk { length: *length }),
+            Operation::Append { content, .. } => self.add(Tally::Append { length: content.len() }),
             Operation::Mark { .. } => {}
         }
     }
@@ -89,6 +104,11 @@ impl Totals {
                 self.chunks += 1;
                 self.chunk_bytes += u64::from(length);
             }
+            Tally::Append { length } => {
+                self.appends += 1;
+                self.append_bytes += length as u64;
+            }
+            Tally::Counted => {}
         }
     }
 }
@@ -101,6 +121,8 @@ pub struct StoreOptions {
     /// Bytes of disk that writes leave free: room for the database to merge its tables, and for a
     /// logbook, on a disk that is otherwise full.
     pub keep_free: u64,
+    /// The highest version of the logical state that this release knows.
+    pub version: u16,
 }
 
 impl StoreOptions {
@@ -126,7 +148,12 @@ pub(super) struct Head {
 }
 
 const HEAD_KEY: &str = "head";
+
+/// The head's format without appends; it is written as long as there are none.
 const HEAD_FORMAT: u8 = 1;
+
+/// The same, and the two numbers about appends.
+const HEAD_WITH_APPENDS: u8 = 2;
 
 impl Head {
     fn encode(&self) -> Vec<u8> {
@@ -139,22 +166,32 @@ impl Head {
             totals.record_bytes,
             totals.chunks,
             totals.chunk_bytes,
+            totals.appends,
+            totals.append_bytes,
         ];
-        let mut bytes = vec![HEAD_FORMAT];
-        numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        let (format, count) = match totals.appends {
+            0 => (HEAD_FORMAT, 7),
+            _ => (HEAD_WITH_APPENDS, 9),
+        };
+        let mut bytes = vec![format];
+        numbers[..count].iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Result<Head, BadRow> {
-        let (&HEAD_FORMAT, numbers) = bytes.split_first().ok_or(BadRow)? else {
-            return Err(BadRow);
-        };
+        let (&format, numbers) = bytes.split_first().ok_or(BadRow)?;
         let (numbers, []) = numbers.as_chunks::<8>() else {
             return Err(BadRow);
+        };
+        let (numbers, later) = match (format, numbers) {
+            (HEAD_FORMAT, numbers) => (numbers, [[0; 8]; 2]),
+            (HEAD_WITH_APPENDS, [numbers @ .., appends, bytes]) => (numbers, [*appends, *bytes]),
+            _ => return Err(BadRow),
         };
         let &[term, sequence, floor, records, record_bytes, chunks, chunk_bytes] = numbers else {
             return Err(BadRow);
         };
+        let [appends, append_bytes] = later.map(u64::from_le_bytes);
         let number = u64::from_le_bytes;
         Ok(Head {
             position: Position { term: number(term), sequence: number(sequence) },
@@ -164,9 +201,26 @@ impl Head {
                 record_bytes: number(record_bytes),
                 chunks: number(chunks),
                 chunk_bytes: number(chunk_bytes),
+                appends,
+                append_bytes,
             },
         })
     }
+}
+
+/// Most bytes of content in one [`LogPage`], each entry counted with four bytes more.
+pub const PAGE_BYTES: usize = 256 << 10;
+
+/// Most entries in one [`LogPage`].
+pub const PAGE_ENTRIES: usize = 1024;
+
+/// Some entries of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogPage {
+    /// How many entries the log has.
+    pub length: u64,
+    /// Contents of the entries from the index asked for on, in order; empty only at the end of the log.
+    pub entries: Vec<Vec<u8>>,
 }
 
 /// The reading side of an open generation. Cheap to clone; usable from any thread. All calls read
@@ -217,6 +271,32 @@ impl Store {
                 Err(source) => Err(ReadError::Chunk { name, source }),
             },
         }
+    }
+
+    /// The entries of a log from an index on, as many as fit a page, each hashed and found right. A log
+    /// that was never appended to is empty.
+    pub fn read_log(&self, log: Digest, from: u64) -> Result<LogPage, ReadError> {
+        let failed = |error| ReadError::Store(self.explain_row("read a log", error));
+        let view = self.0.database.snapshot();
+        let length = self.0.shelves.length(&view, &log).map_err(failed)?;
+        let mut page = LogPage { length, entries: Vec::new() };
+        let mut size = 0;
+        for row in self.0.shelves.entries_from(&view, &log, from) {
+            let (index, Entry { id, nonce, content }) = row.map_err(failed)?;
+            let found = append_id(&log, &nonce, &content);
+            if found != id {
+                return Err(ReadError::WrongContent { name: id, found });
+            }
+            if index != from + page.entries.len() as u64 {
+                return Err(failed(RowError::Bad(BadRow)));
+            }
+            size += content.len() + 4;
+            if page.entries.len() == PAGE_ENTRIES || size > PAGE_BYTES {
+                break;
+            }
+            page.entries.push(content);
+        }
+        Ok(page)
     }
 
     /// Whether there is content of that name (unread).
@@ -289,6 +369,27 @@ impl Store {
 
     pub(super) fn holds(&self, name: Digest) -> Result<bool, StoreError> {
         self.0.shelves.holds(&name).map_err(StoreError::database("look a name up"))
+    }
+
+    /// The index that the append with this id got, if it is here.
+    pub(super) fn index_of(&self, id: Digest) -> Result<Option<u64>, StoreError> {
+        self.0.shelves.index_of(&id).map_err(|error| self.explain_row("look an append up", error))
+    }
+
+    /// The append at this place of a log, if there is one.
+    pub(super) fn id_at(&self, log: Digest, index: u64) -> Result<Option<Digest>, StoreError> {
+        self.0.shelves.id_at(&log, index).map_err(|error| self.explain_row("look into a log", error))
+    }
+
+    /// The index of a log's next entry.
+    pub(super) fn log_length(&self, log: Digest) -> Result<u64, StoreError> {
+        let view = self.0.database.snapshot();
+        self.0.shelves.length(&view, &log).map_err(|error| self.explain_row("look into a log", error))
+    }
+
+    /// Whether any log has an entry. Looks at what is stored, not at the totals.
+    pub(super) fn has_appends(&self) -> Result<bool, StoreError> {
+        self.0.shelves.has_appends().map_err(StoreError::database("look for appends"))
     }
 
     pub(super) fn has_chunk(&self, name: Digest) -> Result<bool, FileError> {

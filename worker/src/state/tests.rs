@@ -1,6 +1,7 @@
 //! The storage as a whole, on real files.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod appends;
 mod full_disk;
 mod logbook;
 mod pair;
@@ -15,11 +16,12 @@ use std::sync::Arc;
 
 use bumpless_shared::control::{Durability, Sequence};
 use bumpless_shared::operation::Operation;
+use bumpless_shared::version::CURRENT;
 use tempfile::TempDir;
 
 use super::*;
 
-const OPTIONS: StoreOptions = StoreOptions { durability: Durability::Fsync, keep_free: 0 };
+const OPTIONS: StoreOptions = StoreOptions { durability: Durability::Fsync, keep_free: 0, version: CURRENT };
 
 fn state() -> (TempDir, StateDir) {
     let directory = tempfile::tempdir().unwrap();
@@ -65,7 +67,8 @@ fn operations(state: &StateDir, term: u64, next: Sequence) -> Vec<(Sequence, Ope
     loop {
         match reader.next().unwrap() {
             Item::Record(record) => {
-                operations.push((record.sequence, Operation::decode(record.payload()).unwrap()));
+                operations
+                    .push((record.sequence, Operation::decode(record.payload(), record.format).unwrap()));
             }
             Item::CaughtUp => return operations,
             Item::Damaged(damage) => panic!("{damage}"),

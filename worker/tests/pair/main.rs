@@ -4,6 +4,7 @@
 
 mod load;
 mod supervisor;
+mod versions;
 
 use bumpless_os::channel::Listener;
 use bumpless_shared::control::{Command, Origin, Report, Role, Suspicion, Trouble};
@@ -462,7 +463,7 @@ async fn what_cannot_start_says_why_and_ends() {
     bumpless_worker::stamp::write(base, &program, &dies).unwrap();
     let described = std::process::Command::new(&program).arg("--describe").output().unwrap();
     let text = String::from_utf8(described.stdout).unwrap();
-    assert!(text.starts_with(r#"{"release":"1.2.0","contract":{"min":1,"max":1}"#), "{text}");
+    assert!(text.starts_with(r#"{"release":"1.2.0","contract":{"min":1,"max":2}"#), "{text}");
     let alone = std::process::Command::new(&program).stdin(std::process::Stdio::null()).output().unwrap();
     assert_eq!(alone.status.code(), Some(2));
     assert!(String::from_utf8(alone.stderr).unwrap().contains("bumplessd"));

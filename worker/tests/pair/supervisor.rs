@@ -17,7 +17,7 @@ use bumpless_shared::control::{
 use bumpless_shared::digest::Digest;
 use bumpless_shared::frame::{self, PACKET_LIMIT};
 use bumpless_shared::release::Release;
-use bumpless_shared::version::SPOKEN;
+use bumpless_shared::version::{Range, SPOKEN};
 use bumpless_worker::client::{Client, Options, Target};
 use bumpless_worker::faults::Faults;
 use bumpless_worker::stamp::{self, Stamp};
@@ -38,6 +38,8 @@ pub struct Supervisor {
     instances: u64,
     marks: u64,
     pub timing: Timing,
+    /// Versions of the contract; those of an older supervisor are fewer.
+    pub speaks: Range,
 }
 
 pub struct Node {
@@ -47,6 +49,8 @@ pub struct Node {
     pub process: Process,
     child: Child,
     channel: Option<Channel>,
+    /// Of the contract, as agreed on with it.
+    version: u16,
     /// Reports that nobody asked for yet.
     heard: Vec<Report>,
     output: PathBuf,
@@ -72,6 +76,14 @@ pub fn release(version: &str, layout: Layout, faults: Faults) -> Stamp {
     Stamp { faults, ..Stamp::new(version.parse().unwrap(), layout) }
 }
 
+/// What a release speaks that knows nothing of version 2.
+pub const ONE: Range = Range { min: 1, max: 1 };
+
+/// A release of before version 2, made from the one worker binary.
+pub fn earlier(version: &str, layout: Layout) -> Stamp {
+    Stamp { speaks: ONE, ..release(version, layout, Faults::default()) }
+}
+
 /// To be held while a program is written and while any process is started: what is open for writing
 /// somewhere cannot be executed, and a process that is just being started has, for a moment, open
 /// whatever its parent had.
@@ -88,7 +100,16 @@ impl Supervisor {
         }
         let (sockets, address) = group();
         let timing = Timing { heartbeat_ms: 100, canary_ms: 50, relay_ms: 1000 };
-        Supervisor { folder, address, sockets, incarnation: 1, instances: 0, marks: 0, timing }
+        Supervisor {
+            folder,
+            address,
+            sockets,
+            incarnation: 1,
+            instances: 0,
+            marks: 0,
+            timing,
+            speaks: SPOKEN,
+        }
     }
 
     pub fn state(&self) -> PathBuf {
@@ -125,10 +146,13 @@ impl Supervisor {
         };
         let process = Process::open(child.id() as i32).unwrap();
         let channel = Channel::new(ours).unwrap();
-        channel.send(&frame::greeting(SPOKEN), &[]).await.unwrap();
+        channel.send(&frame::greeting(self.speaks), &[]).await.unwrap();
         let packet = tokio::time::timeout(PATIENCE, channel.receive()).await.unwrap().unwrap().unwrap();
-        assert_eq!(frame::read_greeting(&packet.bytes).unwrap(), stamp.faults.contract.unwrap_or(SPOKEN));
-        Node { instance, tag, generation, process, child, channel: Some(channel), heard: Vec::new(), output }
+        let greeting = frame::read_greeting(&packet.bytes).unwrap();
+        assert_eq!(greeting, stamp.speaks);
+        let version = self.speaks.common(greeting).unwrap();
+        let channel = Some(channel);
+        Node { instance, tag, generation, process, child, channel, version, heard: Vec::new(), output }
     }
 
     /// Orders `Start`.
@@ -160,7 +184,7 @@ impl Supervisor {
 
     async fn order_with(&self, node: &Node, command: Command, descriptors: &[BorrowedFd<'_>]) {
         let order = Order { incarnation: self.incarnation, command };
-        let bytes = frame::encode(&order, 1, PACKET_LIMIT).unwrap();
+        let bytes = frame::encode(&order, node.version, PACKET_LIMIT).unwrap();
         node.channel.as_ref().unwrap().send(&bytes, descriptors).await.unwrap();
     }
 
@@ -236,6 +260,27 @@ impl Supervisor {
         eprintln!("term {term}: gap {gap} µs");
     }
 
+    /// From equal hashes to the end of the old one: what a commit is to two workers.
+    pub async fn commit(&mut self, old: &mut Node, new: &mut Node, term: Term) {
+        self.compare(new, old).await;
+        self.order(new, Command::Persist).await;
+        new.wait("Persisted", |report| matches!(report, Report::Persisted { .. }).then_some(())).await;
+        self.order(old, Command::Retire { term }).await;
+        old.wait("Retired", |report| (*report == Report::Retired { term }).then_some(())).await;
+        self.order(new, Command::Commit { term }).await;
+        new.wait("Committed", |report| (*report == Report::Committed { term }).then_some(())).await;
+    }
+
+    /// The old one leaves, and what was its own with it.
+    pub async fn drain(&mut self, old: &mut Node, new: &mut Node, logs: Vec<Term>) {
+        self.order(old, Command::Drain { stagger_ms: 20, deadline_ms: 10_000 }).await;
+        old.wait("Drained", |report| matches!(report, Report::Drained { .. }).then_some(())).await;
+        old.ended().await;
+        self.order(new, Command::PeerGone { tag: old.tag }).await;
+        self.order(new, Command::Remove { logs, generations: vec![old.generation] }).await;
+        new.wait("Removed", |report| matches!(report, Report::Removed { .. }).then_some(())).await;
+    }
+
     pub async fn client(&self) -> Client {
         let certificate = std::fs::read(self.state().join("identity/node.crt")).unwrap();
         let target = Target { addresses: vec![self.address], pin: bumpless_worker::net::pin(&certificate) };
@@ -266,7 +311,7 @@ impl Node {
 
     async fn next(&mut self) -> Option<Report> {
         let packet = self.channel.as_ref().unwrap().receive().await.unwrap()?;
-        Some(frame::decode(&packet.bytes, 1, PACKET_LIMIT).unwrap())
+        Some(frame::decode(&packet.bytes, self.version, PACKET_LIMIT).unwrap())
     }
 
     /// Whether it said this, of what was heard so far.
@@ -296,7 +341,8 @@ impl Node {
         channel.send(&frame::greeting(SPOKEN), &[]).await.unwrap();
         frame::read_greeting(&channel.receive().await.unwrap().unwrap().bytes).unwrap();
         let packet = channel.receive().await.unwrap().unwrap();
-        let Report::Identity(identity) = frame::decode(&packet.bytes, 1, PACKET_LIMIT).unwrap() else {
+        let Report::Identity(identity) = frame::decode(&packet.bytes, self.version, PACKET_LIMIT).unwrap()
+        else {
             panic!("something else before who it is");
         };
         self.channel = Some(channel);

@@ -8,9 +8,10 @@ use super::super::directory::RemoveError;
 use super::super::log_writer::LogError;
 use super::super::replay::FollowError;
 use super::super::store::Position;
+use super::super::store_error::StoreError;
 use super::Role;
 
-/// Why a put was not acknowledged. Except for [`PutRefused::Failed`] it has not happened.
+/// Why a put or an append was not acknowledged. Except for [`PutRefused::Failed`] it has not happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutRefused {
     /// The authority of this term went to another worker, which will execute it.
@@ -38,6 +39,13 @@ pub enum PutRefused {
         /// What failed.
         cause: String,
     },
+    /// It needs a later version of the contract than the one that the node keeps to at present.
+    Later {
+        /// The version that has it.
+        needs: u16,
+        /// The version kept to: the highest that everybody understands who may have to read the state.
+        keeps: u16,
+    },
     /// The worker is stopping.
     Stopped,
 }
@@ -53,6 +61,11 @@ impl fmt::Display for PutRefused {
             ),
             PutRefused::Unreadable { cause } => write!(f, "not stored: {cause}"),
             PutRefused::Failed { cause } => write!(f, "not acknowledged: {cause}; reading still works"),
+            PutRefused::Later { needs, keeps } => write!(
+                f,
+                "this needs version {needs} of the node's state; during an upgrade the node keeps to version {keeps}, \
+                 which both releases understand, until the upgrade is committed or has ended. Try again then"
+            ),
             PutRefused::Stopped => f.write_str("the worker is stopping"),
         }
     }
@@ -84,11 +97,22 @@ pub enum OrderError {
         /// Where it stands.
         position: Position,
     },
+    /// The state holds what the version of the contract cannot express that a standby reads.
+    Inexpressible {
+        /// The standby's version.
+        version: u16,
+        /// The version that can express everything that is stored.
+        needs: u16,
+        /// How many entries of logs there are, of which it knows nothing.
+        appends: u64,
+    },
     /// The database failed, now or earlier; this process writes nothing more.
     Poisoned {
         /// What failed.
         cause: String,
     },
+    /// The database could not be read.
+    Read(StoreError),
     /// The logbook.
     Log(LogError),
     /// A logbook or generation that was to go.
@@ -111,9 +135,15 @@ impl fmt::Display for OrderError {
             OrderError::NotThere { wanted, position } => {
                 write!(f, "the state stands at sequence {}, not at {wanted}", position.sequence)
             }
+            OrderError::Inexpressible { version, needs, appends } => write!(
+                f,
+                "{appends} appends to logs are stored, which version {needs} of the state brought; the other release \
+                 reads version {version}, so it cannot take this state over"
+            ),
             OrderError::Poisoned { cause } => {
                 write!(f, "this worker writes nothing more, reading still works: {cause}")
             }
+            OrderError::Read(error) => error.fmt(f),
             OrderError::Log(error) => error.fmt(f),
             OrderError::Remove(error) => error.fmt(f),
             OrderError::Follow(error) => error.fmt(f),
@@ -125,10 +155,12 @@ impl fmt::Display for OrderError {
 impl std::error::Error for OrderError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            OrderError::Read(error) => Some(error),
             OrderError::Log(error) => Some(error),
             OrderError::Remove(error) => Some(error),
             OrderError::Follow(error) => Some(error),
             OrderError::WrongRole { .. }
+            | OrderError::Inexpressible { .. }
             | OrderError::OldTerm { .. }
             | OrderError::NotThere { .. }
             | OrderError::Poisoned { .. }

@@ -13,7 +13,9 @@ use super::super::replay::{FollowError, Followed, Marked, Step, follow};
 use super::super::store::{Commit, Position, Writer};
 use super::super::store_error::StoreError;
 use super::refusal::{OrderError, PutRefused};
-use super::{Command, Done, Event, Frozen, GROUP, Logbook, Opened, Put, Role, Status, Stored, refuse};
+use super::{
+    Command, Done, Event, Frozen, GROUP, Logbook, Opened, Role, Status, Stored, What, Write, refuse,
+};
 
 pub(super) enum State {
     Holding { term: Term, log: Log },
@@ -52,6 +54,57 @@ impl State {
     }
 }
 
+/// The version of the contract that brought appends.
+const APPENDS: u16 = 2;
+
+/// The operations of a group of writes that nobody has made before.
+#[derive(Default)]
+struct Batch {
+    fresh: Vec<Operation>,
+    /// Where in `fresh` a name's put is.
+    names: HashMap<Digest, usize>,
+    /// What was found for an append's id.
+    appends: HashMap<Digest, Found>,
+    /// Lengths of the logs that are appended to, with these appends.
+    lengths: HashMap<Digest, u64>,
+}
+
+impl Batch {
+    fn push(&mut self, operation: Operation) -> usize {
+        self.fresh.push(operation);
+        self.fresh.len() - 1
+    }
+}
+
+/// What there is of a write.
+#[derive(Clone, Copy)]
+struct Found {
+    /// Its place in the batch; none if it was made before.
+    place: Option<usize>,
+    /// An append's; 0 for a put.
+    index: u64,
+}
+
+/// A write that is durable.
+struct Outcome {
+    found: Found,
+    /// The record's number, if this write made it.
+    sequence: Option<Sequence>,
+}
+
+impl Write {
+    /// Whoever asked may have gone; what is stored is stored all the same.
+    fn answer(self, outcome: Result<Outcome, PutRefused>) {
+        match self.what {
+            What::Put { done, .. } => drop(done.send(outcome.map(|outcome| match outcome.sequence {
+                Some(sequence) => Stored::New { sequence },
+                None => Stored::Already,
+            }))),
+            What::Append { done, .. } => drop(done.send(outcome.map(|outcome| outcome.found.index))),
+        }
+    }
+}
+
 #[derive(PartialEq)]
 enum Flow {
     Go,
@@ -70,11 +123,11 @@ impl Thread {
         while let Some(command) = commands.blocking_recv() {
             let mut after = None;
             match command {
-                Command::Put(first) => {
+                Command::Write(first) => {
                     let mut group = vec![first];
                     while group.len() < GROUP {
                         match commands.try_recv() {
-                            Ok(Command::Put(put)) => group.push(put),
+                            Ok(Command::Write(write)) => group.push(write),
                             Ok(other) => {
                                 after = Some(other);
                                 break;
@@ -82,7 +135,7 @@ impl Thread {
                             Err(_) => break,
                         }
                     }
-                    self.puts(group);
+                    self.writes(group);
                 }
                 other => after = Some(other),
             }
@@ -97,8 +150,10 @@ impl Thread {
     /// Carries an order out. Status first, answer second: whoever got the answer sees the status.
     fn order(&mut self, command: Command) -> Flow {
         match command {
-            Command::Put(put) => self.puts(vec![put]),
-            Command::OpenLogbook(done) => self.answer(done, Thread::open_logbook),
+            Command::Write(write) => self.writes(vec![write]),
+            Command::OpenLogbook { version, done } => {
+                self.answer(done, |thread| thread.open_logbook(version))
+            }
             Command::DropLogbook(done) => self.answer(done, Thread::drop_logbook),
             Command::Mark { id, done } => self.answer(done, |thread| thread.mark(id)),
             Command::Freeze(done) => self.answer(done, Thread::freeze),
@@ -148,20 +203,32 @@ impl Thread {
         }
     }
 
-    fn open_logbook(&mut self) -> Result<Opened, OrderError> {
+    fn open_logbook(&mut self, version: u16) -> Result<Opened, OrderError> {
         let State::Holding { term, log: Log::None } = self.state else {
             return self.wrong_role("open a logbook");
         };
         let store = self.writer.store().clone();
+        let version = version.min(store.options().version);
+        if version < APPENDS && store.has_appends().map_err(OrderError::Read)? {
+            let appends = store.totals().appends;
+            return Err(OrderError::Inexpressible { version, needs: APPENDS, appends });
+        }
         if store.state().log(term).exists() {
             // Everything in it came from this very database; once that is durable, it is worth nothing.
             self.persist()?;
             store.state().remove_log(term).map_err(OrderError::Remove)?;
         }
         let first = store.position().sequence + 1;
-        let prepared =
-            Prepared::make_with(store.state(), term, store.generation(), first, SEGMENT, Made::Buffered)
-                .map_err(OrderError::Log)?;
+        let prepared = Prepared::make_with(
+            store.state(),
+            term,
+            store.generation(),
+            first,
+            SEGMENT,
+            version,
+            Made::Buffered,
+        )
+        .map_err(OrderError::Log)?;
         self.state = State::Holding { term, log: Log::Expendable(prepared.begin(first)) };
         Ok(Opened { term, snapshot: self.writer.snapshot() })
     }
@@ -294,57 +361,85 @@ impl Thread {
         Ok(self.writer.store().position())
     }
 
-    /// Stores a group of puts and answers each.
-    fn puts(&mut self, group: Vec<Put>) {
+    /// The version of the contract that everybody knows who may have to read what is written now.
+    fn version(&self) -> u16 {
+        match &self.state {
+            State::Holding { log: Log::Expendable(log) | Log::Durable(log), .. } => log.format(),
+            State::Holding { log: Log::None | Log::Failed { .. }, .. }
+            | State::Frozen(_)
+            | State::Following
+            | State::Poisoned { .. } => self.writer.store().options().version,
+        }
+    }
+
+    /// Carries out a group of puts and appends and answers each.
+    fn writes(&mut self, group: Vec<Write>) {
         if let Some(refused) = refuse(self.state.role()) {
-            for put in group {
-                let _ = put.done.send(Err(refused.clone()));
+            for write in group {
+                write.answer(Err(refused.clone()));
             }
             return;
         }
-        let mut answers: Vec<Result<Stored, PutRefused>> = Vec::with_capacity(group.len());
-        let mut fresh: Vec<Operation> = Vec::new();
-        // Which puts wait for which of the fresh operations.
-        let mut waiting: Vec<Option<usize>> = Vec::with_capacity(group.len());
-        let mut places: HashMap<Digest, usize> = HashMap::new();
-        for put in &group {
-            let name = put.content.name();
-            let place = match places.get(&name) {
-                Some(place) => Some(*place),
-                None => match self.writer.store().holds(name) {
-                    Ok(true) => None,
-                    Ok(false) => {
-                        places.insert(name, fresh.len());
-                        fresh.push(operation(&put.content));
-                        Some(fresh.len() - 1)
-                    }
-                    Err(error) => {
-                        answers.push(Err(PutRefused::Unreadable { cause: error.to_string() }));
-                        waiting.push(None);
-                        continue;
-                    }
-                },
-            };
-            answers.push(Ok(Stored::Already));
-            waiting.push(place);
-        }
-        if !fresh.is_empty() {
-            let outcome = match self.room(&fresh) {
-                Ok(()) => self.record(&fresh).map_err(|cause| PutRefused::Failed { cause }),
-                Err(refused) => Err(refused),
-            };
-            for (answer, place) in answers.iter_mut().zip(waiting) {
-                let Some(place) = place else { continue };
-                *answer = outcome.clone().map(|last| {
-                    let sequence = last + 1 + place as u64 - fresh.len() as u64;
-                    Stored::New { sequence }
-                });
-            }
-        }
+        let mut batch = Batch::default();
+        let found: Vec<Result<Found, PutRefused>> =
+            group.iter().map(|write| self.find(&write.what, &mut batch)).collect();
+        let fresh = batch.fresh;
+        let outcome = match fresh.is_empty() {
+            true => Ok(self.writer.store().position().sequence),
+            false => self
+                .room(&fresh)
+                .and_then(|()| self.record(&fresh).map_err(|cause| PutRefused::Failed { cause })),
+        };
         self.tell();
-        for (put, answer) in group.into_iter().zip(answers) {
-            // Whoever asked may have gone; it is stored all the same.
-            let _ = put.done.send(answer);
+        for (write, found) in group.into_iter().zip(found) {
+            write.answer(found.and_then(|found| match found.place {
+                None => Ok(Outcome { found, sequence: None }),
+                Some(place) => outcome.clone().map(|last| {
+                    let sequence = last + 1 + place as u64 - fresh.len() as u64;
+                    Outcome { found, sequence: Some(sequence) }
+                }),
+            }));
+        }
+    }
+
+    /// Looks for what was done before, in the state and in the batch; otherwise adds it to the batch.
+    fn find(&self, what: &What, batch: &mut Batch) -> Result<Found, PutRefused> {
+        let unreadable = |error: StoreError| PutRefused::Unreadable { cause: error.to_string() };
+        let store = self.writer.store();
+        match what {
+            What::Put { content, .. } => {
+                let name = content.name();
+                let place = match batch.names.get(&name) {
+                    Some(place) => Some(*place),
+                    None if store.holds(name).map_err(unreadable)? => None,
+                    None => {
+                        let place = batch.push(operation(content));
+                        batch.names.insert(name, place);
+                        Some(place)
+                    }
+                };
+                Ok(Found { place, index: 0 })
+            }
+            What::Append { append, .. } => {
+                if let Some(found) = batch.appends.get(&append.id()) {
+                    return Ok(*found);
+                }
+                if let Some(index) = store.index_of(append.id()).map_err(unreadable)? {
+                    return Ok(Found { place: None, index });
+                }
+                let keeps = self.version();
+                if keeps < APPENDS {
+                    return Err(PutRefused::Later { needs: APPENDS, keeps });
+                }
+                let index = match batch.lengths.get(&append.log()) {
+                    Some(length) => *length,
+                    None => store.log_length(append.log()).map_err(unreadable)?,
+                };
+                batch.lengths.insert(append.log(), index + 1);
+                let found = Found { place: Some(batch.push(append.at(index))), index };
+                batch.appends.insert(append.id(), found);
+                Ok(found)
+            }
         }
     }
 
@@ -352,6 +447,7 @@ impl Thread {
         let store = self.writer.store();
         let needed = fresh.iter().map(|operation| match operation {
             Operation::Store { content, .. } => content.len() as u64 + 64,
+            Operation::Append { content, .. } => content.len() as u64 + 256,
             Operation::Link { .. } | Operation::Mark { .. } => 64,
         });
         let needed = needed.sum();
@@ -380,7 +476,7 @@ impl Thread {
             }
             Log::Durable(log) => {
                 let durability = self.writer.store().options().durability;
-                let written = encode(fresh).and_then(|payloads| {
+                let written = encode(fresh, log.format()).and_then(|payloads| {
                     log.append(&payloads)?;
                     match durability {
                         Durability::Fsync => log.sync(),
@@ -417,7 +513,7 @@ impl Thread {
 
     fn append_expendable(&mut self, term: Term, fresh: &[Operation]) {
         let State::Holding { log: Log::Expendable(log), .. } = &mut self.state else { return };
-        let appended = encode(fresh).and_then(|payloads| log.append(&payloads));
+        let appended = encode(fresh, log.format()).and_then(|payloads| log.append(&payloads));
         if let Err(error) = appended {
             self.state = State::Holding { term, log: Log::None };
             // Nobody listens to a worker that is stopping.
@@ -435,8 +531,8 @@ fn operation(content: &Content) -> Operation {
     }
 }
 
-fn encode(operations: &[Operation]) -> Result<Vec<Vec<u8>>, LogError> {
-    operations.iter().map(|operation| operation.encode().map_err(LogError::Operation)).collect()
+fn encode(operations: &[Operation], version: u16) -> Result<Vec<Vec<u8>>, LogError> {
+    operations.iter().map(|operation| operation.encode(version).map_err(LogError::Operation)).collect()
 }
 
 /// Makes everything durable, and with it that this term has begun.

@@ -5,11 +5,11 @@ use super::*;
 /// A logbook of term 5 from sequence 10 on, with a first segment of so many bytes.
 fn logbook(state: &StateDir, reserve: u64) -> LogWriter {
     fs::create_dir_all(state.path()).unwrap();
-    Prepared::make(state, 5, 1, 8, reserve).unwrap().begin(10)
+    Prepared::make(state, 5, 1, 8, reserve, CURRENT).unwrap().begin(10)
 }
 
 fn payload(number: u64) -> Vec<u8> {
-    Operation::Mark { id: number }.encode().unwrap()
+    Operation::Mark { id: number }.encode(CURRENT).unwrap()
 }
 
 fn segment(state: &StateDir) -> std::path::PathBuf {
@@ -79,7 +79,7 @@ fn many_segments_read_back_whole() {
     let (_directory, state) = state();
     let mut writer = logbook(&state, SEGMENT);
     let long: Vec<Vec<u8>> =
-        (0..9000).map(|number| store_operation(&content(number, 4096)).encode().unwrap()).collect();
+        (0..9000).map(|number| store_operation(&content(number, 4096)).encode(CURRENT).unwrap()).collect();
     for group in long.chunks(200) {
         writer.append(group).unwrap();
     }
@@ -190,7 +190,7 @@ fn damage_larger_than_what_is_read_at_once_is_passed_over() {
     let (_directory, state) = state();
     let mut writer = logbook(&state, 8 << 20);
     for number in 10..1010 {
-        writer.append(&[store_operation(&content(number, 4096)).encode().unwrap()]).unwrap();
+        writer.append(&[store_operation(&content(number, 4096)).encode(CURRENT).unwrap()]).unwrap();
     }
     writer.sync().unwrap();
     writer.append(&[payload(1010)]).unwrap();
@@ -212,7 +212,7 @@ fn damage_larger_than_what_is_read_at_once_is_passed_over() {
 fn a_logbook_is_made_once_and_poisoned_by_its_first_failure() {
     let (_directory, state) = state();
     let mut writer = logbook(&state, (HEADER + RECORD) as u64);
-    assert!(matches!(Prepared::make(&state, 5, 1, 8, 1 << 16), Err(LogError::Exists { .. })));
+    assert!(matches!(Prepared::make(&state, 5, 1, 8, 1 << 16, CURRENT), Err(LogError::Exists { .. })));
     writer.append(&[payload(10)]).unwrap();
     // The next segment cannot be made.
     let away = state.path().join("away");
@@ -229,7 +229,7 @@ fn preparing_reserves_the_disk_and_beginning_makes_no_file() {
     use std::os::unix::fs::MetadataExt;
     let (_directory, state) = state();
     fs::create_dir_all(state.path()).unwrap();
-    let prepared = Prepared::make(&state, 5, 1, 8, 4 << 20).unwrap();
+    let prepared = Prepared::make(&state, 5, 1, 8, 4 << 20, CURRENT).unwrap();
     let metadata = fs::metadata(segment(&state)).unwrap();
     assert_eq!(metadata.len(), HEADER as u64);
     assert!(metadata.blocks() * 512 >= 4 << 20, "{} blocks", metadata.blocks());

@@ -20,7 +20,7 @@ async fn pair() -> Pair {
     for number in 0..50 {
         old.put(&content(number, if number % 10 == 0 { 5000 } else { 100 })).await.unwrap();
     }
-    let opened = old.open_logbook().await.unwrap();
+    let opened = old.open_logbook(CURRENT).await.unwrap();
     old.put(&content(50, 100)).await.unwrap();
     let new = candidate(&state, 2, Layout::ByKind, &opened.snapshot, 1);
     let (follower, events) = Follower::start(new.clone(), opened.term).unwrap();
@@ -42,7 +42,8 @@ async fn next_mark(events: &mut tokio::sync::mpsc::UnboundedReceiver<FollowEvent
 /// The cut: the old one freezes, the new one takes term 2.
 async fn cut(pair: &Pair) -> Frozen {
     let prepared =
-        Prepared::make(&pair.state, 2, 2, pair.new.store().position().sequence + 1, 1 << 20).unwrap();
+        Prepared::make(&pair.state, 2, 2, pair.new.store().position().sequence + 1, 1 << 20, CURRENT)
+            .unwrap();
     let frozen = pair.old.freeze().await.unwrap();
     pair.follower.finish_at(frozen.sequence).await.unwrap();
     assert_eq!(pair.new.take(prepared, frozen.sequence).await.unwrap(), frozen.sequence + 1);
@@ -181,18 +182,18 @@ async fn following_twice_changes_nothing() {
 async fn a_record_that_is_not_what_it_says_is_kept_aside_byte_for_byte_and_passed_over() {
     let (_directory, state) = state();
     fs::create_dir_all(state.chunks(9)).unwrap();
-    let mut log = Prepared::make(&state, 4, 9, 1, 1 << 16).unwrap().begin(1);
+    let mut log = Prepared::make(&state, 4, 9, 1, 1 << 16, CURRENT).unwrap().begin(1);
     let (good, other, long) = (content(1, 10), content(2, 10), content(3, 5000));
     fs::write(state.chunks(9).join(long.name().to_string()), vec![1; 5000]).unwrap();
-    let link = |name: Digest| Operation::Link { name, length: 5000 }.encode().unwrap();
+    let link = |name: Digest| Operation::Link { name, length: 5000 }.encode(CURRENT).unwrap();
     let bad = [
-        Operation::Store { name: good.name(), content: other.bytes().to_vec() }.encode().unwrap(),
+        Operation::Store { name: good.name(), content: other.bytes().to_vec() }.encode(CURRENT).unwrap(),
         link(long.name()),
         link(other.name()),
         vec![200, 1, 2, 3],
     ];
     log.append(&bad).unwrap();
-    log.append(&[store_operation(&good).encode().unwrap()]).unwrap();
+    log.append(&[store_operation(&good).encode(CURRENT).unwrap()]).unwrap();
 
     let writer = Writer::create(&state, 1, Layout::ByName, OPTIONS).unwrap();
     let sequencer = Sequencer::start(writer, Start::Following).unwrap().0;
@@ -215,7 +216,7 @@ async fn a_logbook_that_ends_too_early_is_no_reason_to_take_over() {
     let frozen = pair.old.freeze().await.unwrap();
     let result = pair.follower.finish_at(frozen.sequence + 1).await;
     assert_eq!(result, Err(FinishError::Short { wanted: frozen.sequence + 1, applied: frozen.sequence }));
-    let prepared = Prepared::make(&pair.state, 2, 2, 1, 4096).unwrap();
+    let prepared = Prepared::make(&pair.state, 2, 2, 1, 4096, CURRENT).unwrap();
     assert!(matches!(pair.new.take(prepared, frozen.sequence + 1).await, Err(OrderError::NotThere { .. })));
     assert_eq!(pair.new.status().borrow().role, Role::Following);
 }
@@ -238,6 +239,6 @@ async fn a_disk_that_fails_the_follower_is_not_the_records_fault() {
 impl Prepared {
     fn make_in_new(state: &StateDir) -> LogWriter {
         fs::create_dir_all(state.path()).unwrap();
-        Prepared::make(state, 4, 9, 1, 1 << 16).unwrap().begin(1)
+        Prepared::make(state, 4, 9, 1, 1 << 16, CURRENT).unwrap().begin(1)
     }
 }

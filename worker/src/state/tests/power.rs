@@ -114,7 +114,7 @@ impl Life {
         let mut log = Prepared::make(&self.state, term, 9, sequence, 0).unwrap().begin(sequence);
         self.number += 1;
         let (number, length) = (self.number, 100);
-        log.append(&[store_operation(&content(number, length)).encode().unwrap()]).unwrap();
+        log.append(&[store_operation(&content(number, length)).encode(CURRENT).unwrap()]).unwrap();
         log.sync().unwrap();
         self.mark(Mark::Acknowledged { number, length, sequence });
     }
@@ -158,11 +158,11 @@ async fn live(lab: &Lab, ending: Ending, options: StoreOptions) -> Recording<Mar
     let old = Sequencer::start(writer, Start::Holding { term: 1 }).unwrap().0;
     life.puts(&old).await;
     // A standby that came to nothing left a logbook of this term behind.
-    old.open_logbook().await.unwrap();
+    old.open_logbook(CURRENT).await.unwrap();
     life.put(&old, 50).await;
     old.drop_logbook().await.unwrap();
     // The candidate is filled and follows.
-    let opened = old.open_logbook().await.unwrap();
+    let opened = old.open_logbook(CURRENT).await.unwrap();
     life.puts(&old).await;
     let new = life.candidate(2, Layout::ByKind, 1, &opened);
     let (follower, _events) = Follower::start(new.clone(), 1).unwrap();

@@ -4,7 +4,7 @@ use super::*;
 async fn a_put_is_found_and_a_second_one_of_the_same_content_makes_no_second_record() {
     let (_directory, state) = state();
     let sequencer = holder(&state, 1, Layout::ByName);
-    sequencer.open_logbook().await.unwrap();
+    sequencer.open_logbook(CURRENT).await.unwrap();
     let (short, long) = (content(1, 100), content(2, 9000));
     assert_eq!(sequencer.put(&short).await.unwrap(), Stored::New { sequence: 1 });
     assert_eq!(sequencer.put(&long).await.unwrap(), Stored::New { sequence: 2 });
@@ -17,7 +17,10 @@ async fn a_put_is_found_and_a_second_one_of_the_same_content_makes_no_second_rec
     assert_eq!(store.get(long.name()).unwrap().unwrap(), long.bytes());
     let link = Operation::Link { name: long.name(), length: 9000 };
     assert_eq!(operations(&state, 1, 1), [(1, store_operation(&short)), (2, link)]);
-    assert_eq!(store.totals(), Totals { records: 1, record_bytes: 100, chunks: 1, chunk_bytes: 9000 });
+    assert_eq!(
+        store.totals(),
+        Totals { records: 1, record_bytes: 100, chunks: 1, chunk_bytes: 9000, ..Totals::default() }
+    );
 }
 
 #[tokio::test]
@@ -72,7 +75,7 @@ async fn a_put_is_acknowledged_and_in_the_logbook_or_comes_back_as_if_it_had_not
     let tasks = putting(&sequencer, 40);
     reaches(&sequencer, 500).await;
     // From the snapshot's position on everything is in the logbook.
-    let opened = sequencer.open_logbook().await.unwrap();
+    let opened = sequencer.open_logbook(CURRENT).await.unwrap();
     let begin = opened.snapshot.position().sequence;
     reaches(&sequencer, begin + 2000).await;
     let frozen = sequencer.freeze().await.unwrap();
@@ -99,7 +102,7 @@ async fn a_put_is_acknowledged_and_in_the_logbook_or_comes_back_as_if_it_had_not
             } else {
                 assert!(opened.snapshot.entries().any(|entry| match entry.unwrap() {
                     Operation::Store { name, .. } | Operation::Link { name, .. } => name == content.name(),
-                    Operation::Mark { .. } => false,
+                    Operation::Append { .. } | Operation::Mark { .. } => false,
                 }));
             }
         }
@@ -112,7 +115,7 @@ async fn orders_that_do_not_fit_the_role_change_nothing() {
     let (_directory, state) = state();
     let holding = holder(&state, 1, Layout::ByName);
     let wrong = |result: Result<(), OrderError>| assert!(matches!(result, Err(OrderError::WrongRole { .. })));
-    let prepared = || Prepared::make(&state, 9, 1, 1, 4096).unwrap();
+    let prepared = || Prepared::make(&state, 9, 1, 1, 4096, CURRENT).unwrap();
     wrong(holding.freeze().await.map(drop));
     wrong(holding.mark(1).await.map(drop));
     wrong(holding.follow(vec![]).await.map(drop));
@@ -122,8 +125,8 @@ async fn orders_that_do_not_fit_the_role_change_nothing() {
     holding.drop_logbook().await.unwrap();
     holding.end_logbook().await.unwrap();
     holding.resume(1).await.unwrap();
-    holding.open_logbook().await.unwrap();
-    wrong(holding.open_logbook().await.map(drop));
+    holding.open_logbook(CURRENT).await.unwrap();
+    wrong(holding.open_logbook(CURRENT).await.map(drop));
     wrong(holding.end_logbook().await.map(drop));
     assert!(holding.put(&content(1, 10)).await.is_ok());
 
@@ -131,7 +134,7 @@ async fn orders_that_do_not_fit_the_role_change_nothing() {
     let following = Sequencer::start(writer, Start::Following).unwrap().0;
     assert_eq!(following.put(&content(1, 10)).await, Err(PutRefused::NotHolder));
     wrong(following.freeze().await.map(drop));
-    wrong(following.open_logbook().await.map(drop));
+    wrong(following.open_logbook(CURRENT).await.map(drop));
     wrong(following.end_logbook().await.map(drop));
     wrong(following.drop_logbook().await);
     assert!(matches!(following.take(prepared(), 5).await, Err(OrderError::NotThere { wanted: 5, .. })));
@@ -159,7 +162,7 @@ async fn an_expendable_logbook_that_fails_is_dropped_and_the_node_serves_on() {
     let (_directory, state) = state();
     let writer = Writer::create(&state, 1, Layout::ByName, OPTIONS).unwrap();
     let (sequencer, mut events) = Sequencer::start(writer, Start::Holding { term: 1 }).unwrap();
-    sequencer.open_logbook().await.unwrap();
+    sequencer.open_logbook(CURRENT).await.unwrap();
     // No further segment can be made.
     fs::remove_dir_all(state.log(1)).unwrap();
     let mut number = 0;
@@ -181,7 +184,7 @@ async fn an_expendable_logbook_that_fails_is_dropped_and_the_node_serves_on() {
     assert_eq!(role, Role::Holding { term: 1, logbook: Logbook::None });
     assert_eq!(sequencer.store().totals().records, number);
     // The next upgrade begins afresh.
-    let opened = sequencer.open_logbook().await.unwrap();
+    let opened = sequencer.open_logbook(CURRENT).await.unwrap();
     assert_eq!(opened.snapshot.position().sequence, number);
     sequencer.put(&content(1 << 50, 10)).await.unwrap();
     assert_eq!(operations(&state, 1, number + 1).len(), 1);
@@ -192,7 +195,7 @@ async fn a_second_upgrade_in_the_same_term_finds_no_record_of_the_first() {
     let (_directory, state) = state();
     let sequencer = holder(&state, 1, Layout::ByName);
     for round in 0..3 {
-        let opened = sequencer.open_logbook().await.unwrap();
+        let opened = sequencer.open_logbook(CURRENT).await.unwrap();
         let begin = opened.snapshot.position().sequence;
         sequencer.put(&content(round, 10)).await.unwrap();
         assert_eq!(operations(&state, 1, begin + 1), [(begin + 1, store_operation(&content(round, 10)))]);
@@ -205,7 +208,7 @@ async fn a_second_upgrade_in_the_same_term_finds_no_record_of_the_first() {
 async fn durable(state: &StateDir) -> (Sequencer, tokio::sync::mpsc::UnboundedReceiver<Event>) {
     let writer = Writer::create(state, 1, Layout::ByName, OPTIONS).unwrap();
     let (sequencer, events) = Sequencer::start(writer, Start::Following).unwrap();
-    let prepared = Prepared::make(state, 2, 1, 1, 300).unwrap();
+    let prepared = Prepared::make(state, 2, 1, 1, 300, CURRENT).unwrap();
     assert_eq!(sequencer.take(prepared, 0).await.unwrap(), 1);
     (sequencer, events)
 }
