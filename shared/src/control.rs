@@ -533,6 +533,10 @@ pub struct Description {
 }
 
 /// Which versions of the logical state stream a release reads and writes.
+///
+/// A release writes the highest version that the reader understands, so it can hand its state to every
+/// release that reads one of `read_min..=write`, an older one too; unless what is stored needs a later
+/// version, which only the release knows, and says when it is asked to hand over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StateRange {
@@ -540,6 +544,41 @@ pub struct StateRange {
     pub read_min: u16,
     /// Highest read.
     pub read_max: u16,
-    /// Written.
+    /// Highest written.
     pub write: u16,
+}
+
+impl StateRange {
+    /// Whether a release of this range can take over the state of one of that range.
+    pub fn reads(&self, writer: &StateRange) -> bool {
+        self.read_min <= writer.write && writer.read_min <= self.read_max
+    }
+}
+
+impl std::fmt::Display for StateRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}", self.read_min, self.read_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_handed_over_in_any_version_that_one_writes_and_the_other_reads() {
+        let range = |read_min, read_max| StateRange { read_min, read_max, write: read_max };
+        for (reader, writer, can) in [
+            (range(1, 1), range(1, 1), true),
+            (range(1, 2), range(1, 1), true),
+            (range(1, 1), range(1, 2), true),
+            (range(2, 3), range(1, 1), false),
+            (range(1, 1), range(2, 3), false),
+        ] {
+            assert_eq!(reader.reads(&writer), can, "{reader} of {writer}");
+        }
+        // It reads what it does not write yet.
+        let careful = StateRange { read_min: 1, read_max: 2, write: 1 };
+        assert!(!range(2, 2).reads(&careful) && careful.reads(&range(2, 2)));
+    }
 }

@@ -2,12 +2,14 @@
 //!
 //! A [`world`] is one node in a temporary folder: a publisher and its feed behind a [`tap`], a
 //! [`supervisor`] with the workers that it starts, an [`operator`] and clients. [`load`] asks it for
-//! things at a steady rate and remembers in an [`oracle`] what was acknowledged; [`latency`] says how
-//! long answers took, [`authority`] whether there were ever two holders, [`picture`] draws it.
+//! things at a steady rate and remembers in an [`oracle`] what was acknowledged and in another what was
+//! appended ([`appends`]); [`latency`] says how long answers took, [`authority`] whether there were ever
+//! two holders, [`picture`] draws it.
 //!
 //! The programs come from one nested build ([`binaries`]); what a world has started is ended with it
 //! ([`leftovers`]).
 
+pub mod appends;
 pub mod authority;
 pub mod binaries;
 pub mod configuration;

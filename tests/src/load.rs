@@ -13,6 +13,7 @@ use bumpless_worker::client::{Client, Counters, Options, RequestError, Target, n
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::appends::Appends;
 use crate::authority::Sighting;
 use crate::latency::{self, Outcome, Sample};
 use crate::oracle::Oracle;
@@ -29,6 +30,9 @@ pub struct Plan {
     pub fresh: u32,
     /// Of a thousand requests, so many are puts.
     pub puts_permille: u64,
+    /// Of a thousand requests, so many are appends to logs, beside the puts. With any, [`Load::appends`] is
+    /// to be asked at the end.
+    pub appends_permille: u64,
     /// Questions per second for who holds, over the long-lived connections; not counted as requests.
     pub pings: u32,
     /// A request fails without a right answer within this time.
@@ -58,6 +62,7 @@ struct Shared {
     roots: Vec<Client>,
     clients: Vec<Client>,
     oracle: Arc<Oracle>,
+    appends: Arc<Appends>,
     samples: Mutex<Vec<Sample>>,
     sightings: Mutex<Vec<Sighting>>,
     failures: Mutex<Vec<String>>,
@@ -121,6 +126,7 @@ impl Load {
             roots,
             clients,
             oracle,
+            appends: Arc::new(Appends::new(rand::random())),
             samples: Mutex::default(),
             sightings: Mutex::default(),
             failures: Mutex::default(),
@@ -159,6 +165,11 @@ impl Load {
     /// What was acknowledged.
     pub fn oracle(&self) -> &Arc<Oracle> {
         &self.shared.oracle
+    }
+
+    /// What was appended.
+    pub fn appends(&self) -> &Arc<Appends> {
+        &self.shared.appends
     }
 
     /// Ends it: nothing more is sent, everything under way is waited for, and what was seen comes back.
@@ -237,10 +248,13 @@ async fn request(shared: Arc<Shared>, client: Client, number: u64, due: Duration
     let late = shared.begun.elapsed().saturating_sub(due);
     // Spread evenly and the same in every run.
     let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-    let known = shared
-        .oracle
-        .pick(random % shared.oracle.count().max(1))
-        .filter(|_| random % 1000 >= plan.puts_permille);
+    let kind = random % 1000;
+    if kind >= 1000u64.saturating_sub(plan.appends_permille) {
+        let result = append(&shared.appends, &client).await;
+        return shared.note(due, late, result);
+    }
+    let known =
+        shared.oracle.pick(random % shared.oracle.count().max(1)).filter(|_| kind >= plan.puts_permille);
     let result = match known {
         Some(number) => get(&client, &shared.oracle.content(number)).await,
         None => {
@@ -252,15 +266,14 @@ async fn request(shared: Arc<Shared>, client: Client, number: u64, due: Duration
             result.map(|_| ()).map_err(|error| error.to_string())
         }
     };
-    let outcome = match result {
-        Ok(()) => Outcome::Answered,
-        Err(why) => {
-            shared.describe(format!("request due at {:.3} s: {why}", due.as_secs_f64()));
-            Outcome::Failed
-        }
-    };
-    let latency = shared.begun.elapsed().saturating_sub(due);
-    lock(&shared.samples).push(Sample { intended: due, late, latency, outcome });
+    shared.note(due, late, result);
+}
+
+async fn append(appends: &Appends, client: &Client) -> Result<(), String> {
+    let begun = appends.begin();
+    let index = client.append(begun.log, &begun.content).await.map_err(|error| error.to_string())?;
+    appends.acknowledge(begun, index);
+    Ok(())
 }
 
 async fn get(client: &Client, expected: &[u8]) -> Result<(), String> {
@@ -289,6 +302,18 @@ async fn ping(shared: Arc<Shared>, client: Client) {
 }
 
 impl Shared {
+    fn note(&self, due: Duration, late: Duration, result: Result<(), String>) {
+        let outcome = match result {
+            Ok(()) => Outcome::Answered,
+            Err(why) => {
+                self.describe(format!("request due at {:.3} s: {why}", due.as_secs_f64()));
+                Outcome::Failed
+            }
+        };
+        let latency = self.begun.elapsed().saturating_sub(due);
+        lock(&self.samples).push(Sample { intended: due, late, latency, outcome });
+    }
+
     fn describe(&self, failure: String) {
         let mut failures = lock(&self.failures);
         if failures.len() < DESCRIBED {

@@ -22,6 +22,7 @@ use bumpless_control::request::Request;
 use bumpless_control::status::Status;
 use bumpless_release::{Addition, Options as FeedOptions, Publisher, Server};
 use bumpless_shared::release::Release;
+use bumpless_shared::version::Range;
 use bumpless_worker::client::{Client, Options, Target};
 use bumpless_worker::faults::Faults;
 use bumpless_worker::stamp::{self, Stamp};
@@ -103,8 +104,16 @@ impl World {
     /// # Errors
     /// Whatever stands in the way.
     pub async fn start(settings: Settings) -> Result<World> {
+        World::start_with(settings, &release("1.0.0", Layout::ByName)?).await
+    }
+
+    /// The same with another first release.
+    ///
+    /// # Errors
+    /// Whatever stands in the way.
+    pub async fn start_with(settings: Settings, first: &Stamp) -> Result<World> {
         let mut world = World::prepare(settings).await?;
-        world.publish(&release("1.0.0", Layout::ByName)?)?;
+        world.publish(first)?;
         world.start_supervisor()?;
         world.first_install().await?;
         Ok(world)
@@ -392,12 +401,20 @@ pub fn release(version: &str, layout: Layout) -> Result<Stamp> {
     Ok(Stamp::new(version.parse()?, layout))
 }
 
+/// A sound release of before version 2 of contract and state: it knows no appends.
+///
+/// # Errors
+/// It is no release's name.
+pub fn earlier(version: &str, layout: Layout) -> Result<Stamp> {
+    Ok(Stamp { speaks: Range { min: 1, max: 1 }, ..release(version, layout)? })
+}
+
 /// A release of this name, with the later layout and this plan of what goes wrong.
 ///
 /// # Errors
 /// It is no release's name.
 pub fn faulty(version: &str, faults: Faults) -> Result<Stamp> {
-    Ok(Stamp { release: version.parse()?, layout: Layout::ByKind, faults })
+    Ok(Stamp { faults, ..release(version, Layout::ByKind)? })
 }
 
 /// Seconds since 1970.

@@ -22,9 +22,9 @@ pub struct Machine {
     pub supervisor: [u32; 3],
     /// Versions of the contract that the supervisor speaks.
     pub contract: Range,
-    /// The version of the logical state stream in which the stored state would be handed over; nothing if
-    /// nothing is stored yet.
-    pub state: Option<u16>,
+    /// What the release that runs reads and writes of the logical state stream; nothing if nothing is stored
+    /// yet.
+    pub state: Option<StateRange>,
     /// What tells this machine from others; with a rollout's salt it gives the bucket.
     pub id: Digest,
 }
@@ -186,14 +186,14 @@ pub enum WhyNot {
         /// The lowest that the network speaks.
         min: u16,
     },
-    /// It cannot read what is stored here.
+    /// It reads no version in which the release that runs could hand its state over.
     State {
         /// Which one.
         version: Version,
         /// What it reads.
         reads: StateRange,
-        /// What is stored.
-        stored: u16,
+        /// What the release that runs reads and writes.
+        serving: StateRange,
     },
     /// Its rollout has not reached this machine.
     NotYet {
@@ -257,10 +257,10 @@ impl fmt::Display for WhyNot {
                 f,
                 "{version} speaks versions {its} of the protocol between nodes; the network needs {min} or higher and none that is revoked"
             ),
-            WhyNot::State { version, reads, stored } => write!(
+            WhyNot::State { version, reads, serving } => write!(
                 f,
-                "{version} reads state versions {} to {}, and version {stored} is stored here; take a release between the two first",
-                reads.read_min, reads.read_max
+                "{version} reads state versions {reads}, and what runs here writes {} to {}; take a release between the two first",
+                serving.read_min, serving.write
             ),
             WhyNot::NotYet { version, at: Some(at), bucket } => {
                 write!(f, "{version} is not eligible before {} (bucket {bucket} of its rollout)", Utc(*at))
@@ -471,10 +471,10 @@ fn fits(
     if !(entry.protocol.min..=entry.protocol.max).any(|number| spoken(&number)) {
         return Err(WhyNot::Protocol { version, its: entry.protocol, min: index.protocol_min });
     }
-    if let Some(stored) = machine.state
-        && !(entry.state.read_min..=entry.state.read_max).contains(&stored)
+    if let Some(serving) = machine.state
+        && !entry.state.reads(&serving)
     {
-        return Err(WhyNot::State { version, reads: entry.state, stored });
+        return Err(WhyNot::State { version, reads: entry.state, serving });
     }
     Ok(Choice { entry: entry.clone(), artifact: artifact.clone(), index_version: index.version })
 }

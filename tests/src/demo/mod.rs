@@ -48,6 +48,7 @@ const PLAN: Plan = Plan {
     connections: 24,
     fresh: 12,
     puts_permille: 330,
+    appends_permille: 0,
     pings: 0,
     deadline: Duration::from_secs(10),
 };

@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use bumpless_control::reply::Outcome;
 use bumpless_release::Addition;
-use bumpless_shared::control::{Description, StateRange};
-use bumpless_shared::version::SPOKEN;
 use bumpless_tests::configuration::Settings;
 use bumpless_tests::left_out::left_out;
 use bumpless_tests::supervisor::Supervisor;
@@ -104,15 +102,9 @@ async fn a_feed_that_was_tampered_with_or_is_gone_changes_nothing() -> Result<()
 async fn a_release_for_another_machine_is_passed_over_with_the_reason() -> Result<()> {
     let mut node = UnderLoad::start(Settings::default()).await?;
     let stamp = release("1.1.0", Layout::ByKind)?;
-    let description = Description {
-        release: stamp.release.clone(),
-        contract: SPOKEN,
-        protocol: SPOKEN,
-        state: StateRange { read_min: 1, read_max: 1, write: 1 },
-    };
     let addition = Addition {
         target: Some("riscv64gc-unknown-linux-gnu".to_owned()),
-        description: Some(description),
+        description: Some(stamp.description()),
         ..Addition::default()
     };
     node.world.publish_with(&stamp, addition)?;

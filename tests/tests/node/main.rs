@@ -12,3 +12,4 @@ mod publisher;
 mod rehearsal;
 mod supervisor_killed;
 mod under_load;
+mod versions;

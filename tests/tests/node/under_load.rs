@@ -17,11 +17,12 @@ use bumpless_worker::stamp::Stamp;
 use bumpless_worker::state::Layout;
 
 /// A steady trickle: enough that something is always under way.
-const PLAN: Plan = Plan {
+pub const PLAN: Plan = Plan {
     rate: 100,
     connections: 8,
     fresh: 5,
     puts_permille: 400,
+    appends_permille: 100,
     pings: 20,
     deadline: Duration::from_secs(15),
 };
@@ -49,8 +50,13 @@ pub enum Clients {
 impl UnderLoad {
     /// Release 1.0.0 serves, and the load is on.
     pub async fn start(settings: Settings) -> Result<UnderLoad> {
-        let world = World::start(settings).await?;
-        let load = Load::start(world.target()?, PLAN, Arc::new(Oracle::new(rand::random()))).await?;
+        UnderLoad::start_with(settings, &release("1.0.0", Layout::ByName)?, PLAN).await
+    }
+
+    /// This release serves, and this load is on.
+    pub async fn start_with(settings: Settings, first: &Stamp, plan: Plan) -> Result<UnderLoad> {
+        let world = World::start_with(settings, first).await?;
+        let load = Load::start(world.target()?, plan, Arc::new(Oracle::new(rand::random()))).await?;
         let under_load = UnderLoad { world, load };
         under_load.more_writes(20).await?;
         Ok(under_load)
@@ -106,11 +112,11 @@ impl UnderLoad {
         Ok(())
     }
 
-    /// Ends the load and asks: is every acknowledged write there, was there ever more than one holder,
+    /// Ends the load and asks: is every acknowledged write there, every append exactly once, was there ever more than one holder,
     /// and did the clients notice no more than they may?
     pub async fn finish(self, clients: Clients) -> Result<(World, Seen)> {
         let UnderLoad { world, load } = self;
-        let oracle = Arc::clone(load.oracle());
+        let (oracle, appends) = (Arc::clone(load.oracle()), Arc::clone(load.appends()));
         let seen = load.stop().await;
         assert_eq!(two_holders(&seen.sightings), None, "two holders");
         let lost = read_back(&world.client().await?, &oracle).await;
@@ -121,6 +127,10 @@ impl UnderLoad {
             oracle.count(),
             &lost[..lost.len().min(5)]
         );
+        if appends.begun() > 0 {
+            let wrong = appends.check(&world.client().await?).await;
+            assert!(wrong.is_empty(), "of {} appends: {:#?}", appends.count(), &wrong[..wrong.len().min(5)]);
+        }
         match clients {
             Clients::WereRefused => {}
             Clients::WereServed => assert_eq!(seen.failed(), 0, "{:#?}", seen.failures),

@@ -225,7 +225,7 @@ impl Driver {
             targets: bumpless_trust::choice::targets(),
             supervisor: version_numbers(),
             contract: bumpless_shared::version::SPOKEN,
-            state: running.as_ref().map(|running| running.state.write),
+            state: running.as_ref().map(|running| running.state),
             id: self.edge.machine_id(),
         };
         let running = running.as_ref().zip(release.as_ref());
@@ -331,12 +331,11 @@ impl Driver {
         {
             return Some(format!("{} may not run any more: {why}", previous.release));
         }
-        let writes = self.installed_now()?.state.write;
-        let reads = previous.state;
-        (writes < reads.read_min || writes > reads.read_max).then(|| {
+        let writes = self.installed_now()?.state;
+        (!previous.state.reads(&writes)).then(|| {
             format!(
-                "{} reads state versions {} to {}, {} writes {writes}",
-                previous.release, reads.read_min, reads.read_max, running.version
+                "{} reads state versions {}, {} writes {} to {}",
+                previous.release, previous.state, running.version, writes.read_min, writes.write
             )
         })
     }

@@ -77,12 +77,32 @@ fn what_does_not_fit_this_machine_is_refused_with_both_sides_of_the_mismatch() {
     );
     refused(
         |r| r.state = StateRange { read_min: 2, read_max: 3, write: 3 },
-        "1.1.0 reads state versions 2 to 3, and version 1 is stored here; take a release between the two first",
+        "1.1.0 reads state versions 2 to 3, and what runs here writes 1 to 1; take a release between the two first",
     );
     let why = newest(|feed| feed.index.protocol_revoked = vec![1]).unwrap_err();
     assert!(matches!(why, WhyNot::Protocol { .. }), "{why}");
     let why = newest(|feed| feed.index.protocol_min = 2).unwrap_err();
     assert!(matches!(why, WhyNot::Protocol { .. }), "{why}");
+}
+
+#[test]
+fn a_release_that_reads_only_an_earlier_version_is_taken_from_one_that_still_writes_it() {
+    let serving = |read_min, write| Machine {
+        state: Some(StateRange { read_min, read_max: write, write }),
+        contract: Range { min: 1, max: 2 },
+        ..machine()
+    };
+    let trusted = published(|_| {});
+    assert!(choose_on(&trusted, &serving(1, 2), &Request::Newest).is_ok());
+    let why = choose_on(&trusted, &serving(2, 3), &Request::Newest).unwrap_err();
+    assert_eq!(
+        why.to_string(),
+        "1.1.0 reads state versions 1 to 1, and what runs here writes 2 to 3; take a release between the two first"
+    );
+    let later = published(|feed| {
+        feed.index.releases[0].state = StateRange { read_min: 1, read_max: 2, write: 2 };
+    });
+    assert!(choose_on(&later, &machine(), &Request::Newest).is_ok());
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub fn machine() -> Machine {
         targets: vec![TARGET.to_owned()],
         supervisor: [0, 1, 0],
         contract: Range { min: 1, max: 1 },
-        state: Some(1),
+        state: Some(StateRange { read_min: 1, read_max: 1, write: 1 }),
         id: Digest([7; 32]),
     }
 }
