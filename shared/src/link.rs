@@ -29,7 +29,8 @@ pub enum Note {
         entries: u64,
         /// Bytes of those entries.
         bytes: u64,
-        /// Of these bytes, those that are copied into the other database; the rest is linked.
+        /// Bytes that the other database takes for itself: records and entries of logs; chunk files are
+        /// linked.
         copied: u64,
     },
     /// From the holder: the logbook is written up to here. May be left out when the channel is full:

@@ -150,20 +150,20 @@ async fn a_node_that_goes_on_lying_is_an_error_at_the_deadline_that_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_is_final_and_keeps_its_reason() {
-    for (answer, part) in [
-        (Answer::Refused { reason: text() }, "refused: why"),
-        (Answer::NotYet { reason: text() }, "not yet: why"),
-        (Answer::TooLarge { limit: 5 }, "5 are allowed"),
-        (Answer::Unsupported { spoken: Range { min: 7, max: 9 } }, "version 7 to 9"),
-        (Answer::Malformed { reason: text() }, "cannot read the request: why"),
+    for (answer, part, failures) in [
+        (Answer::Refused { reason: text() }, "refused: why", 1),
+        (Answer::NotYet { reason: text() }, "not yet: why", 0),
+        (Answer::TooLarge { limit: 5 }, "5 are allowed", 0),
+        (Answer::Unsupported { spoken: Range { min: 7, max: 9 } }, "version 7 to 9", 0),
+        (Answer::Malformed { reason: text() }, "cannot read the request: why", 0),
     ] {
         let rig = Rig::new(&[LOCAL]);
-        let (worker, asked) = scripted(&rig, vec![answer.clone()]);
+        let (worker, asked) = scripted(&rig, vec![answer]);
         let client = rig.client().await;
         let error = client.get(Digest([1; 32])).await.unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
         assert_eq!(asked.lock().unwrap().len(), 1);
-        assert_eq!(worker.node.figures().errors, u64::from(answer.is_failure()));
+        assert_eq!(worker.node.figures().errors, failures);
     }
 }
 
