@@ -294,8 +294,10 @@ impl Node {
         if let Some(at) = self.heard.iter().position(|report| wanted(report).is_some()) {
             return wanted(&self.heard.remove(at)).unwrap();
         }
+        // For all of it: heartbeats come whatever happens.
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.next()).await;
+            let next = tokio::time::timeout_at(deadline, self.next()).await;
             let report = match next {
                 Ok(Some(report)) => report,
                 Ok(None) => panic!("worker {} closed its channel instead of {what}", self.instance),

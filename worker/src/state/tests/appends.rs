@@ -91,14 +91,34 @@ async fn a_retry_gets_the_first_answer_and_another_append_of_the_same_content_th
 async fn a_put_of_the_bytes_that_an_appends_id_is_made_of_is_not_that_append() {
     let (_directory, state) = state();
     let sequencer = holder(&state, 1, Layout::ByKind);
-    let twin = [b"bumpless/append/1", &log(1).0[..], &nonce(7), &7u64.to_le_bytes()].concat();
-    let twin = Arc::new(Content::new(twin).unwrap());
-    assert_eq!(twin.name(), append(1, 7).id());
-    let append = append(1, 7);
-    let (put, appended) = tokio::join!(sequencer.put(&twin), sequencer.append(&append));
-    assert_eq!((put.unwrap(), appended), (Stored::New { sequence: 1 }, Ok(0)));
-    assert_eq!(sequencer.store().position().sequence, 2);
-    assert_eq!(numbers(sequencer.store(), 1), [7]);
+    // So many that some wait together, in either order.
+    let tasks: Vec<_> = (0..100)
+        .map(|number| {
+            let twin = [b"bumpless/append/1", &log(1).0[..], &nonce(number), &number.to_le_bytes()].concat();
+            let twin = Arc::new(Content::new(twin).unwrap());
+            let append = append(1, number);
+            assert_eq!(twin.name(), append.id());
+            let sequencer = sequencer.clone();
+            tokio::spawn(async move {
+                let (put, appended) = match number % 2 {
+                    0 => tokio::join!(sequencer.put(&twin), sequencer.append(&append)),
+                    _ => {
+                        let (appended, put) = tokio::join!(sequencer.append(&append), sequencer.put(&twin));
+                        (put, appended)
+                    }
+                };
+                assert!(matches!(put, Ok(Stored::New { .. })), "{put:?}");
+                appended.unwrap();
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(sequencer.store().position().sequence, 200);
+    let mut there = numbers(sequencer.store(), 1);
+    there.sort_unstable();
+    assert_eq!(there, (0..100).collect::<Vec<_>>());
 }
 
 #[tokio::test]
