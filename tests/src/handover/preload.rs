@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bumpless_shared::control::Durability;
 use bumpless_shared::operation::Operation;
+use bumpless_shared::version::CURRENT;
 use bumpless_worker::client::Client;
 use bumpless_worker::state::{Content, Layout, Position, StateDir, StoreOptions, Writer};
 use tokio::task::JoinSet;
@@ -24,7 +25,8 @@ pub const CHUNK: usize = 500_000;
 /// The state is not that of a node that was started once and stopped.
 pub fn records(state_dir: &Path, contents: Contents, count: u64, display: &mut Display) -> Result<()> {
     let directory = StateDir::new(state_dir.join("state"));
-    let options = StoreOptions { durability: Durability::Fsync, keep_free: StoreOptions::KEEP_FREE };
+    let options =
+        StoreOptions { durability: Durability::Fsync, keep_free: StoreOptions::KEEP_FREE, version: CURRENT };
     let generations = directory.list_generations()?;
     let [generation] = generations[..] else {
         return Err(format!("one generation was expected: {generations:?}").into());

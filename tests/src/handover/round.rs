@@ -103,6 +103,7 @@ impl Bench {
             connections: 64,
             fresh: 50.min(self.rate),
             puts_permille: 250,
+            appends_permille: 0,
             pings: 0,
             deadline: Duration::from_secs(10),
         }

@@ -129,6 +129,7 @@ pub async fn run(upgrades: u32, rate: u32, display: &mut Display) -> Result<Row>
         connections: 32,
         fresh: 20.min(rate),
         puts_permille: 250,
+        appends_permille: 0,
         pings: 0,
         deadline: Duration::from_secs(10),
     };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bumpless_shared::control::Durability;
 use bumpless_shared::operation::Operation;
+use bumpless_shared::version::CURRENT;
 use bumpless_worker::state::{
     Content, Layout, Position, Prepared, Sequencer, Start, StateDir, StoreOptions, Writer,
 };
@@ -94,9 +95,9 @@ async fn rate(mode: Mode, seed: u64) -> Result<f64> {
     };
     match mode {
         Mode::Steady => {}
-        Mode::Sync => drop(sequencer.open_logbook().await?),
+        Mode::Sync => drop(sequencer.open_logbook(CURRENT).await?),
         Mode::Probation => {
-            let prepared = Prepared::make(&directory, 1, 1, 1, RESERVE)?;
+            let prepared = Prepared::make(&directory, 1, 1, 1, RESERVE, CURRENT)?;
             sequencer.take(prepared, 0).await?;
         }
     }
@@ -163,5 +164,5 @@ fn folder() -> std::io::Result<tempfile::TempDir> {
 }
 
 fn options(durability: Durability) -> StoreOptions {
-    StoreOptions { durability, keep_free: StoreOptions::KEEP_FREE }
+    StoreOptions { durability, keep_free: StoreOptions::KEEP_FREE, version: CURRENT }
 }

@@ -150,6 +150,7 @@ async fn an_upgrade_is_unnoticed_over_both_families_and_a_killed_one_costs_no_ol
         connections: 6,
         fresh: 4,
         puts_permille: 400,
+        appends_permille: 0,
         pings: 0,
         deadline: Duration::from_secs(15),
     };

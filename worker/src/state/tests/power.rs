@@ -111,7 +111,7 @@ impl Life {
     /// Another worker takes the authority and has one more write in its logbook.
     fn is_cut(&mut self, holder: &Sequencer, term: Term) {
         let sequence = holder.store().position().sequence + 1;
-        let mut log = Prepared::make(&self.state, term, 9, sequence, 0).unwrap().begin(sequence);
+        let mut log = Prepared::make(&self.state, term, 9, sequence, 0, CURRENT).unwrap().begin(sequence);
         self.number += 1;
         let (number, length) = (self.number, 100);
         log.append(&[store_operation(&content(number, length)).encode(CURRENT).unwrap()]).unwrap();
@@ -173,7 +173,7 @@ async fn live(lab: &Lab, ending: Ending, options: StoreOptions) -> Recording<Mar
     life.mark(Mark::Reserved(3));
     let floor = new.store().position().sequence + 1;
     // So little is reserved that the logbook needs a second segment.
-    let prepared = Prepared::make(&life.state, 2, 2, floor, 700).unwrap();
+    let prepared = Prepared::make(&life.state, 2, 2, floor, 700, CURRENT).unwrap();
     life.put(&old, 60).await;
     let frozen = old.freeze().await.unwrap();
     assert_eq!(follower.finish_at(frozen.sequence).await.unwrap().refused, 0);
@@ -324,7 +324,7 @@ impl Image<'_> {
         runtime.block_on(async {
             let new = content(1 << 40, 30);
             let Stored::New { sequence } = sequencer.put(&new).await.unwrap() else { panic!("it is new") };
-            Prepared::make(sequencer.store().state(), term + 1, 9, sequence + 1, 0).unwrap();
+            Prepared::make(sequencer.store().state(), term + 1, 9, sequence + 1, 0, CURRENT).unwrap();
             assert_eq!(sequencer.store().get(new.name()).unwrap().as_deref(), Some(new.bytes()));
         });
     }
@@ -462,7 +462,7 @@ fn whenever_the_power_fails_while_the_authority_goes_back_a_start_has_every_ackn
 
 #[test]
 fn without_syncs_a_kill_loses_nothing_and_a_power_loss_leaves_a_node_that_starts_and_serves_nothing_wrong() {
-    const OPTIONS: StoreOptions = StoreOptions { durability: Durability::Os, keep_free: 0 };
+    const OPTIONS: StoreOptions = StoreOptions { durability: Durability::Os, keep_free: 0, version: CURRENT };
     let lab = lab();
     let life = record(&lab, Ending::Commit, OPTIONS);
     let killed: Vec<Crash> = (0..=life.steps()).map(|after| life.killed(after)).collect();

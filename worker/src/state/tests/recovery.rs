@@ -13,7 +13,7 @@ fn probation(records: u64) -> (TempDir, StateDir, Vec<Arc<Content>>) {
     writer.commit(&before, Position { term: 1, sequence: 3 }, Commit::Synced).unwrap();
     drop(writer);
     let new = Writer::create(&state, 2, Layout::ByKind, OPTIONS).unwrap();
-    let mut log = Prepared::make(&state, 2, 2, 4, 1 << 20).unwrap().begin(4);
+    let mut log = Prepared::make(&state, 2, 2, 4, 1 << 20, CURRENT).unwrap().begin(4);
     let mut written = Vec::new();
     for number in 0..records {
         let content = content(1000 + number, if number % 4 == 3 { 5000 } else { 30 });
@@ -23,7 +23,7 @@ fn probation(records: u64) -> (TempDir, StateDir, Vec<Arc<Content>>) {
             new.store().stage_chunk(&content).unwrap();
             Operation::Link { name: content.name(), length: 5000 }
         };
-        log.append(&[operation.encode().unwrap()]).unwrap();
+        log.append(&[operation.encode(CURRENT).unwrap()]).unwrap();
         log.sync().unwrap();
         written.push(content);
     }
