@@ -69,7 +69,7 @@ pub enum Part {
     Entries(Vec<Operation>),
     /// The snapshot is complete.
     End {
-        /// As announced in [`Note::Opened`].
+        /// So many were sent.
         entries: u64,
     },
     /// The receiver of this may send so many more requests.

@@ -151,6 +151,7 @@ pub(super) fn follow(writer: &mut Writer, steps: &[Step]) -> Result<Followed, Fo
     let mut replay = Replay {
         position: writer.store().position(),
         fresh: Vec::new(),
+        repaired: Vec::new(),
         names: HashSet::new(),
         appends: HashMap::new(),
         lengths: HashMap::new(),
@@ -177,6 +178,8 @@ struct Replay<'a> {
     position: Position,
     /// Not committed yet.
     fresh: Vec<Operation>,
+    /// The same, but counted in the totals already: the head had come to the disk before its rows.
+    repaired: Vec<Operation>,
     names: HashSet<[u8; 32]>,
     /// Of these, the appends' indexes by id.
     appends: HashMap<[u8; 32], u64>,
@@ -203,7 +206,8 @@ impl Replay<'_> {
         match self.examine(record) {
             Ok(Some(operation)) => {
                 followed.applied += 1;
-                self.fresh.push(operation);
+                let kind = if repair { &mut self.repaired } else { &mut self.fresh };
+                kind.push(operation);
             }
             Ok(None) => {}
             Err(Unfit::Failed(error)) => return Err(error.into()),
@@ -331,11 +335,11 @@ impl Replay<'_> {
         self.names.clear();
         self.appends.clear();
         self.lengths.clear();
-        let fresh = std::mem::take(&mut self.fresh);
-        if fresh.is_empty() && self.position == self.writer.store().position() {
+        let (fresh, repaired) = (std::mem::take(&mut self.fresh), std::mem::take(&mut self.repaired));
+        if fresh.is_empty() && repaired.is_empty() && self.position == self.writer.store().position() {
             return Ok(());
         }
-        self.writer.commit(&fresh, self.position, Commit::Buffered)
+        self.writer.commit_repaired(&fresh, &repaired, self.position, Commit::Buffered)
     }
 
     fn keep(&self, record: &Record) -> Result<(), FileError> {

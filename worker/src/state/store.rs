@@ -569,6 +569,17 @@ impl Writer {
         position: Position,
         commit: Commit,
     ) -> Result<(), StoreError> {
+        self.commit_repaired(fresh, &[], position, commit)
+    }
+
+    /// The same with rows that the totals count already, because a head came to the disk before them.
+    pub(super) fn commit_repaired(
+        &mut self,
+        fresh: &[Operation],
+        repaired: &[Operation],
+        position: Position,
+        commit: Commit,
+    ) -> Result<(), StoreError> {
         let mut head = self.0.head();
         head.position = position;
         fresh.iter().for_each(|operation| head.totals.count(operation));
@@ -580,19 +591,19 @@ impl Writer {
         if commit == Commit::Synced {
             head.floor = position.sequence;
         }
-        self.commit_head(fresh, head, mode)
+        self.commit_head(fresh.iter().chain(repaired), head, mode)
     }
 
-    pub(super) fn commit_head(
+    pub(super) fn commit_head<'a>(
         &mut self,
-        fresh: &[Operation],
+        rows: impl IntoIterator<Item = &'a Operation>,
         head: Head,
         mode: PersistMode,
     ) -> Result<(), StoreError> {
         let inner = &self.0.0;
         // Without a mode a batch may stay in this process's memory, and a kill would lose it.
         let mut batch = inner.database.batch().durability(Some(mode));
-        fresh.iter().for_each(|operation| inner.shelves.insert(&mut batch, operation));
+        rows.into_iter().for_each(|operation| inner.shelves.insert(&mut batch, operation));
         batch.insert(&inner.meta, HEAD_KEY, head.encode());
         batch.commit().map_err(StoreError::database("write to the database"))?;
         self.0.database_is(match mode {

@@ -2,6 +2,8 @@
 
 use bumpless_shared::logbook::segment_name;
 
+use fjall::PersistMode;
+
 use super::super::store::Commit;
 use super::*;
 
@@ -97,12 +99,23 @@ fn a_head_that_reached_the_disk_before_its_rows_hides_no_record() {
     let (_copy, killed) = image(&state);
     // The table with the head was written, the ones with the rows and the journal were not.
     let mut writer = Writer::open(&killed, 1, OPTIONS).unwrap();
-    writer.commit(&[], Position { term: 2, sequence: 11 }, Commit::Buffered).unwrap();
+    let mut head = writer.store().head();
+    head.position = Position { term: 2, sequence: 11 };
+    for content in &written {
+        match content.is_record() {
+            true => head.totals.count(&store_operation(content)),
+            false => head.totals.count(&Operation::Link { name: content.name(), length: 5000 }),
+        }
+    }
+    writer.commit_head(&[], head, PersistMode::Buffer).unwrap();
     assert_eq!(writer.store().floor(), 3);
     drop(writer);
     let (writer, recovered) = recover(&killed, 1, OPTIONS).unwrap();
     assert_eq!((recovered.replayed, recovered.position.sequence), (8, 11));
     assert!(found(&writer, &written).into_iter().all(|found| found));
+    // What was counted with the head is not counted again with its rows.
+    assert_eq!(writer.store().totals(), head.totals);
+    assert_eq!(writer.snapshot().entries().count() as u64, head.totals.entries());
 }
 
 #[test]
