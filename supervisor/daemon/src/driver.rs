@@ -213,8 +213,7 @@ impl Driver {
     }
 
     fn owes_work(&self) -> bool {
-        !self.edge.journal.is_written()
-            || self.state.serving().is_some() && self.edge.journal.get().owes_removal()
+        !self.edge.journal.is_written() || self.removal().is_some()
     }
 
     /// Feeds events to the sequence, and those that its effects lead to at once, until there are none.
@@ -296,7 +295,7 @@ impl Driver {
         self.edge.retry_journal();
         self.ledger.retry();
         if let Some(serving) = self.state.serving()
-            && self.edge.journal.get().owes_removal()
+            && self.removal().is_some()
         {
             self.removing = true;
             self.edge.tell(serving.worker.instance, Command::Persist, vec![]);
@@ -306,17 +305,20 @@ impl Driver {
 
     /// The holder's database is durable: now they may go.
     fn persisted(&mut self, from: Instance) {
-        if let Some(serving) = self.state.serving()
-            && serving.worker.instance == from
+        if self.state.serving().is_some_and(|serving| serving.worker.instance == from)
             && std::mem::take(&mut self.removing)
+            && let Some(command) = self.removal()
         {
-            let journal = self.edge.journal.get();
-            let own = serving.worker.generation;
-            let generations =
-                journal.generations.iter().copied().filter(|generation| *generation != own).collect();
-            let command = Command::Remove { logs: journal.logs.clone(), generations };
             self.edge.tell(from, command, vec![]);
         }
+    }
+
+    /// What may be removed now, if something may.
+    fn removal(&self) -> Option<Command> {
+        let serving = self.state.serving()?;
+        // In an upgrade it writes a logbook of its own term, under the name that an old one had.
+        let writes = (!matches!(self.state, State::Steady(_))).then_some(serving.term);
+        self.edge.journal.get().removal(serving.worker.generation, writes)
     }
 
     /// What is installed and is neither running nor the way back is removed.

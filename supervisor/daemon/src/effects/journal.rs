@@ -2,7 +2,7 @@
 //! holds; and a generation or logbook that it does not name is never removed.
 
 use bincode::{Decode, Encode};
-use bumpless_shared::control::{Generation, Term};
+use bumpless_shared::control::{Command, Generation, Term};
 
 use crate::records::file::RecordFile;
 use crate::records::paths::Paths;
@@ -25,9 +25,12 @@ pub fn file(paths: &Paths) -> RecordFile<Journal> {
 }
 
 impl Journal {
-    /// Whether something waits to be removed.
-    pub fn owes_removal(&self) -> bool {
-        !self.logs.is_empty() || !self.generations.is_empty()
+    /// What a holder of this generation may remove. It may be writing the logbook of this term just now.
+    pub fn removal(&self, own: Generation, writes: Option<Term>) -> Option<Command> {
+        let logs: Vec<Term> = self.logs.iter().copied().filter(|log| Some(*log) != writes).collect();
+        let generations: Vec<Generation> =
+            self.generations.iter().copied().filter(|generation| *generation != own).collect();
+        (!logs.is_empty() || !generations.is_empty()).then_some(Command::Remove { logs, generations })
     }
 
     /// Names what lies on disk for nobody.
@@ -62,8 +65,20 @@ mod tests {
         journal.discard(vec![2], vec![7, 8]);
         assert_eq!((journal.logs.as_slice(), journal.generations.as_slice()), (&[1, 2][..], &[7, 8][..]));
         journal.removed(&[1, 2], &[7]);
-        assert!(journal.owes_removal());
+        assert!(journal.removal(1, None).is_some());
         journal.removed(&[], &[8]);
-        assert!(!journal.owes_removal());
+        assert!(journal.removal(1, None).is_none());
+    }
+
+    #[test]
+    fn a_holder_is_never_told_to_remove_what_it_uses() {
+        let mut journal = Journal::default();
+        journal.discard(vec![1, 2], vec![7, 8]);
+        let all = Command::Remove { logs: vec![1, 2], generations: vec![7, 8] };
+        assert_eq!(journal.removal(9, None), Some(all));
+        let rest = Command::Remove { logs: vec![1], generations: vec![7] };
+        assert_eq!(journal.removal(8, Some(2)), Some(rest));
+        journal.removed(&[1], &[7]);
+        assert_eq!(journal.removal(8, Some(2)), None);
     }
 }
