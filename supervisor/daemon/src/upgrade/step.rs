@@ -160,10 +160,44 @@ impl State {
             let verdict = self.verdict().cloned().unwrap_or_else(stopped);
             effects.push(Effect::conclude(attempt.clone(), verdict, None));
         }
+        effects.extend(self.left_behind());
         if left.is_empty() {
             return (State::Stopped, effects);
         }
         (State::Stopping { left, deadline: now + rules.stop }, effects)
+    }
+
+    /// What an upgrade that ends with a stop leaves on the disk for nobody; the next start has it
+    /// removed. While the committed record is being replaced nobody knows yet what that is.
+    fn left_behind(&self) -> Option<Effect> {
+        let (logs, generation) = match self {
+            State::Starting { serving, new: Some(new), .. }
+            | State::Syncing { serving, new, .. }
+            | State::Level { serving, new, .. }
+            | State::BackingOut { serving, new, .. } => (vec![serving.term], new.generation),
+            State::Cutting { new, terms, .. }
+            | State::Probation { new, terms, .. }
+            | State::Reversing { new, terms, .. }
+            | State::RollingBack { new, terms, .. } => (vec![terms.held, terms.take], new.generation),
+            State::Committing { old, new, terms, step, .. } => {
+                let generation = match step {
+                    Commit::Hashing(_) | Commit::Persisting | Commit::Retiring => new.generation,
+                    Commit::Recording => return None,
+                    Commit::Sealing | Commit::Draining => old.worker().generation,
+                };
+                (vec![terms.held, terms.take], generation)
+            }
+            State::Vacant
+            | State::Cold { .. }
+            | State::Steady(_)
+            | State::Fetching { .. }
+            | State::Installing { .. }
+            | State::Starting { new: None, .. }
+            | State::Clearing { .. }
+            | State::Stopping { .. }
+            | State::Stopped => return None,
+        };
+        Some(Effect::Discard { logs, generations: vec![generation] })
     }
 
     /// The worker that served alone is dead or as good as dead: whoever else lives is killed, and the

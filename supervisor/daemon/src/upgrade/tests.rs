@@ -342,6 +342,38 @@ fn a_stop_on_the_way_back_does_not_forget_why_it_was_taken_back() {
 }
 
 #[test]
+fn a_stop_leaves_nothing_of_an_upgrade_behind_for_ever() {
+    let discarded = |state| {
+        let (_, effects) = step(state, Event::Asked(Ask::Stop), 3);
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Discard { logs, generations } => Some((logs, generations)),
+            _ => None,
+        })
+    };
+    let (new, deadline) = (worker(2, 1), at(60));
+    let syncing =
+        State::Syncing { serving: serving(), attempt: attempt(), new: new.clone(), left: 5, deadline };
+    assert_eq!(discarded(syncing), Some((vec![1], vec![2])));
+    assert_eq!(discarded(probation()), Some((vec![1, 2], vec![2])));
+    assert_eq!(discarded(handed_back()), Some((vec![1, 2], vec![2])));
+    let committing = |step| State::Committing {
+        old: Old::Warm(worker(1, 0), at(0)),
+        new: new.clone(),
+        attempt: attempt(),
+        terms: TERMS,
+        gap_us: None,
+        step,
+        deadline,
+        heard: at(0),
+    };
+    assert_eq!(discarded(committing(Commit::Retiring)), Some((vec![1, 2], vec![2])));
+    // The record that says which of the two is nobody's is being replaced.
+    assert_eq!(discarded(committing(Commit::Recording)), None);
+    assert_eq!(discarded(committing(Commit::Draining)), Some((vec![1, 2], vec![1])));
+    assert_eq!(discarded(State::Steady(serving())), None);
+}
+
+#[test]
 fn a_way_back_that_an_earlier_supervisor_ordered_is_carried_to_its_end() {
     let (state, effects) = step(probation(), Event::Said(2, Said::Resigned(900)), 1);
     assert!(matches!(
