@@ -1,6 +1,10 @@
 //! Work that can wait: threads that give way to everything else on the machine.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -25,6 +29,42 @@ pub fn spawn<T: Send + 'static>(
     Ok(receiver)
 }
 
+/// Has the system begin to write what is not yet on the disk of a file, without waiting for it. Whoever
+/// syncs much at once makes everybody else who syncs wait; written bit by bit, it is little.
+///
+/// # Errors
+/// The file cannot be opened, or the system does not do that.
+pub fn write_behind(path: &Path) -> io::Result<()> {
+    raw::start_writeback(File::open(path)?.as_fd())
+}
+
+/// Keeps long work on a processor below its full use: where every processor is busy all the time, even
+/// what has the right of way is held up now and then.
+#[derive(Debug)]
+pub struct Pace {
+    begun: Instant,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { begun: Instant::now() }
+    }
+}
+
+impl Pace {
+    /// Works so long at a stretch, and then rests twice as long.
+    const STRETCH: Duration = Duration::from_millis(2);
+
+    /// To be called often. Rests where it is time to.
+    pub fn rest(&mut self) {
+        let worked = self.begun.elapsed();
+        if worked >= Pace::STRETCH {
+            std::thread::sleep(2 * worked);
+            self.begun = Instant::now();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -40,5 +80,14 @@ mod tests {
         };
         let theirs = spawn("test", policy).unwrap().await.unwrap();
         assert_eq!((theirs.as_str(), policy().as_str()), ("5", "0"), "SCHED_IDLE and SCHED_OTHER");
+    }
+
+    #[test]
+    fn what_was_written_behind_is_as_it_was_and_a_file_that_is_not_there_is_an_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [7; 100_000]).unwrap();
+        write_behind(file.path()).unwrap();
+        assert_eq!(std::fs::read(file.path()).unwrap(), [7; 100_000]);
+        assert!(write_behind(&file.path().with_extension("not there")).is_err());
     }
 }

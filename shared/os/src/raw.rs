@@ -77,3 +77,13 @@ pub fn always_map_above(bytes: libc::c_int) {
     #[cfg(not(target_env = "gnu"))]
     let _ = bytes;
 }
+
+/// Has the system begin to write what is not yet on the disk of a file, and does not wait for it.
+///
+/// # Errors
+/// What the system says.
+pub fn start_writeback(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes integers and touches no memory of ours.
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

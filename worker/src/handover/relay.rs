@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   frozen worker                                 holder
-//!     │ ◀──────────────────── Credit{64} ──────── │   both grant, right after the greeting
+//!     │ ◀──────────────────── Credit{256} ─────── │   both grant, right after the greeting
 //!     │ ── Request{id, bytes} ──────────────────▶ │   costs one credit
 //!     │ ◀──────────── Answer{id, bytes}, Credit{1}│
 //! ```
@@ -27,8 +27,9 @@ use std::time::{Duration, Instant};
 use bumpless_shared::link::Part;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// Requests that each side lets the other have under way: 64 of at most 1 MiB.
-pub const CREDIT: u32 = 64;
+/// Requests that each side lets the other have under way, of at most 1 MiB each: as many as a slow sync of
+/// the disk may hold up before those wait, too, that need no disk.
+pub const CREDIT: u32 = 256;
 
 /// Told when an answer is overdue.
 pub type Overdue = Box<dyn Fn(Duration) + Send + Sync>;

@@ -12,7 +12,10 @@
 //! Nothing may be applied from a logbook before `finish`: rows that are ingested count as newer than
 //! rows that were written before it.
 
-use bumpless_os::disk;
+use std::fs;
+use std::path::Path;
+
+use bumpless_os::{background, disk};
 use bumpless_shared::control::Generation;
 use bumpless_shared::operation::Operation;
 use fjall::PersistMode;
@@ -25,6 +28,9 @@ use super::store_error::StoreError;
 
 /// Memory for rows that wait to be sorted, in bytes.
 const RUN: usize = 16 << 20;
+
+/// So many bytes of rows go into the database before their writing to the disk is begun.
+const BEHIND: usize = 1 << 20;
 
 /// A generation that is being filled.
 pub struct Ingest<'a> {
@@ -102,9 +108,16 @@ fn fill(writer: &Writer, place: usize, runs: Runs, totals: &mut Totals) -> Resul
     let shelves = writer.store().shelves();
     let mut rows = runs.merge()?;
     let Some((key, value)) = rows.next()? else { return Ok(()) };
-    let mut ingestion = shelves.all()[place].start_ingestion().map_err(failed)?;
-    let mut next = Some((key, value));
+    let keyspace = shelves.all()[place];
+    let tables = keyspace.path().join("tables");
+    let mut ingestion = keyspace.start_ingestion().map_err(failed)?;
+    let (mut next, mut behind) = (Some((key, value)), 0);
     while let Some((key, value)) = next {
+        behind += key.len() + value.len();
+        if behind >= BEHIND {
+            behind = 0;
+            write_behind(&tables);
+        }
         let counted = shelves.tally(place, &value);
         totals.add(counted.map_err(|bad| writer.store().explain_row("take a snapshot in", bad.into()))?);
         // The database panics on a key that does not rise; these do.
@@ -112,4 +125,16 @@ fn fill(writer: &Writer, place: usize, runs: Runs, totals: &mut Totals) -> Resul
         next = rows.next()?;
     }
     ingestion.finish().map_err(failed)
+}
+
+/// The database syncs each table of 64 MB when it is whole, and whoever syncs an acknowledgement then
+/// would wait for all of it.
+fn write_behind(tables: &Path) {
+    let Ok(entries) = fs::read_dir(tables) else { return };
+    let number = |entry: &fs::DirEntry| entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+    let newest = entries.flatten().filter_map(|entry| Some((number(&entry)?, entry.path()))).max();
+    if let Some((_, path)) = newest {
+        // It would only have been the smoother for it.
+        let _ = background::write_behind(&path);
+    }
 }

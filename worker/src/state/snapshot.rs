@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bumpless_os::background::Pace;
 use bumpless_shared::digest::Digest;
 use bumpless_shared::operation::Operation;
 use sha3::{Digest as _, Sha3_256};
@@ -10,6 +11,9 @@ use super::append::append_id;
 use super::layout::{BadRow, RowError};
 use super::store::{Position, Store, Totals};
 use super::store_error::StoreError;
+
+/// So many rows are hashed between two looks at the clock: a tenth of a millisecond.
+const PACED: usize = 64;
 
 /// A view that does not change, whatever is written meanwhile. Cheap to take and to hold for minutes;
 /// while it is held the database keeps the rows that it sees.
@@ -48,13 +52,16 @@ impl Snapshot {
             .map(move |row| row.map_err(|error| store.explain_row("read a snapshot", error)))
     }
 
-    /// Reads everything that is stored and hashes it. Takes seconds for gigabytes of records; chunk
-    /// files are not opened.
+    /// Reads everything that is stored and hashes it, at a third of a processor's time: seconds for a
+    /// million records. Chunk files are not opened.
     pub fn hash(&self) -> Result<StateHash, StoreError> {
         let failed = |error| self.store.explain_row("hash a snapshot", error);
-        let mut hash = StateHash::EMPTY;
-        for row in self.store.shelves().rows(&self.view) {
+        let (mut hash, mut pace) = (StateHash::EMPTY, Pace::default());
+        for (number, row) in self.store.shelves().rows(&self.view).enumerate() {
             let operation = row.map_err(failed)?;
+            if number.is_multiple_of(PACED) {
+                pace.rest();
+            }
             self.check(&operation).map_err(failed)?;
             hash.add(&operation);
         }
