@@ -15,6 +15,10 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub records: u64,
 
+    /// So many upgrades without load before the rounds, for how fast a state is taken in
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub syncs: u32,
+
     /// So many megabytes in chunk files
     #[arg(long, value_name = "MB", default_value_t = 1000)]
     pub chunks: u64,

@@ -41,8 +41,6 @@ use crate::world::{Result, World};
 
 /// Bytes of a record.
 const RECORD: usize = 200;
-/// Syncs without load.
-const SYNCS: u32 = 3;
 /// The supervisor is watched at rest for so long.
 const REST: Duration = Duration::from_secs(10);
 /// Longest that a supervisor may take to stop.
@@ -193,7 +191,9 @@ async fn measured(
     report: &mut Report,
     display: &mut Display,
 ) -> Result<()> {
-    report.sync = Some(syncs(arguments, bench, idle, display).await?);
+    if arguments.syncs > 0 {
+        report.sync = Some(syncs(arguments, bench, idle, display).await?);
+    }
     display.begin("chunk files");
     let client = Client::connect(bench.world.target()?, Options::default()).await?;
     preload::chunks(&client, rand::random(), arguments.chunks, display).await?;
@@ -236,8 +236,8 @@ async fn measured(
 async fn syncs(arguments: &Arguments, bench: &mut Bench, idle: u64, display: &mut Display) -> Result<Sync> {
     display.begin("sync");
     let (mut rates, mut extra) = (Vec::new(), Vec::new());
-    bench.publish(SYNCS)?;
-    for _ in 0..SYNCS {
+    bench.publish(arguments.syncs)?;
+    for _ in 0..arguments.syncs {
         let release = bench.next_release()?;
         let before = leftovers::of(bench.world.folder())?;
         let mut story = Story::begin(bench.world.control(), &release);
