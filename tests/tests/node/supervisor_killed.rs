@@ -129,6 +129,27 @@ async fn while_it_goes_back_at_an_operators_word() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_it_verifies_and_installs() -> Result<()> {
+    carries_on(Phase::Verifying, &sound()?, Flow::Open, Clients::NoticedNothing).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_new_worker_is_level() -> Result<()> {
+    carries_on(Phase::Level, &sound()?, Flow::Open, Clients::NoticedNothing).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_it_backs_out() -> Result<()> {
+    let stalls = faulty("1.1.0", Faults { sync: Some(InSync::Stall), ..Faults::default() })?;
+    carries_on(Phase::BackingOut, &stalls, Flow::Open, Clients::NoticedNothing).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_old_worker_drains() -> Result<()> {
+    carries_on(Phase::Draining, &sound()?, Flow::Open, Clients::NoticedNothing).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_it_commits() -> Result<()> {
     carries_on(Phase::Committing, &sound()?, Flow::Open, Clients::NoticedNothing).await
 }
