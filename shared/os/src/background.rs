@@ -55,11 +55,11 @@ impl Pace {
     /// Works so long at a stretch, and then rests twice as long.
     const STRETCH: Duration = Duration::from_millis(2);
 
-    /// To be called often. Rests where it is time to.
+    /// To be called often. Rests where it is time to; never longer for having been held up by others,
+    /// which was a rest already.
     pub fn rest(&mut self) {
-        let worked = self.begun.elapsed();
-        if worked >= Pace::STRETCH {
-            std::thread::sleep(2 * worked);
+        if self.begun.elapsed() >= Pace::STRETCH {
+            std::thread::sleep(2 * Pace::STRETCH);
             self.begun = Instant::now();
         }
     }
@@ -80,6 +80,15 @@ mod tests {
         };
         let theirs = spawn("test", policy).unwrap().await.unwrap();
         assert_eq!((theirs.as_str(), policy().as_str()), ("5", "0"), "SCHED_IDLE and SCHED_OTHER");
+    }
+
+    #[test]
+    fn who_was_held_up_for_long_does_not_rest_for_long() {
+        let held_up = Duration::from_millis(300);
+        let mut pace = Pace { begun: Instant::now() - held_up };
+        let begun = Instant::now();
+        pace.rest();
+        assert!((2 * Pace::STRETCH..held_up).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     }
 
     #[test]
