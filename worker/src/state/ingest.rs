@@ -1,7 +1,7 @@
 //! Filling an empty generation with a snapshot, from entries in any order, in bounded memory.
 //!
 //! ```text
-//! entries ──link──▶ sorted runs (at most 16 MiB in memory, the rest in files)
+//! entries ──link──▶ sorted runs (at most twice 16 MiB in memory, the rest in files)
 //! finish: the runs merged into one table after the other ▶ everything synced ▶ the position is written
 //! ```
 //!
@@ -12,8 +12,10 @@
 //! Nothing may be applied from a logbook before `finish`: rows that are ingested count as newer than
 //! rows that were written before it.
 
-use std::fs;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+use std::{fs, iter, thread};
 
 use bumpless_os::{background, disk};
 use bumpless_shared::control::Generation;
@@ -22,15 +24,21 @@ use fjall::PersistMode;
 
 use super::chunks::Check;
 use super::directory::{FileError, remove_tree};
-use super::runs::Runs;
+use super::runs::{Row, Runs};
 use super::store::{Head, Position, Totals, Writer};
 use super::store_error::StoreError;
 
-/// Memory for rows that wait to be sorted, in bytes.
+/// Memory for rows that wait to be sorted, in bytes; and as much for those that are being sorted.
 const RUN: usize = 16 << 20;
 
 /// So many bytes of rows go into the database before their writing to the disk is begun.
 const BEHIND: usize = 1 << 20;
+
+/// Rows that are handed from merging to writing at once.
+const BATCH: usize = 256;
+
+/// Batches that merging may be ahead of writing.
+const AHEAD: usize = 8;
 
 /// A generation that is being filled.
 pub struct Ingest<'a> {
@@ -72,7 +80,7 @@ impl<'a> Ingest<'a> {
         }
         self.received += 1;
         for (place, key, value) in self.writer.store().shelves().rows_for(entry) {
-            self.runs[place].push(key, value);
+            self.runs[place].push(&key, &value)?;
         }
         if self.runs.iter().map(Runs::size).sum::<usize>() >= RUN {
             for runs in &mut self.runs {
@@ -103,16 +111,44 @@ impl<'a> Ingest<'a> {
     }
 }
 
+/// Merging and writing go side by side: each of them takes a processor, and nobody is served by this
+/// worker meanwhile.
 fn fill(writer: &Writer, place: usize, runs: Runs, totals: &mut Totals) -> Result<(), StoreError> {
+    let (batches, rows) = mpsc::sync_channel(AHEAD);
+    thread::scope(|scope| {
+        let merging = scope.spawn(move || {
+            let mut merged = runs.merge()?;
+            loop {
+                let batch = merged.take(BATCH)?;
+                // Nobody takes them any more when writing failed, which says why.
+                if batch.is_empty() || batches.send(batch).is_err() {
+                    return Ok::<(), FileError>(());
+                }
+            }
+        });
+        // When merging fails, what came before goes in, and the error out: the generation is then good
+        // for nothing but removal.
+        let written = write(writer, place, &rows, totals);
+        drop(rows);
+        let merged = merging.join().unwrap_or_else(|panic| resume_unwind(panic));
+        written.and(merged.map_err(StoreError::from))
+    })
+}
+
+fn write(
+    writer: &Writer,
+    place: usize,
+    rows: &Receiver<Vec<Row>>,
+    totals: &mut Totals,
+) -> Result<(), StoreError> {
     let failed = |source| StoreError::Database { doing: "take a snapshot in", source };
+    let Ok(first) = rows.recv() else { return Ok(()) };
     let shelves = writer.store().shelves();
-    let mut rows = runs.merge()?;
-    let Some((key, value)) = rows.next()? else { return Ok(()) };
     let keyspace = shelves.all()[place];
     let tables = keyspace.path().join("tables");
     let mut ingestion = keyspace.start_ingestion().map_err(failed)?;
-    let (mut next, mut behind) = (Some((key, value)), 0);
-    while let Some((key, value)) = next {
+    let mut behind = 0;
+    for (key, value) in iter::once(first).chain(rows).flatten() {
         behind += key.len() + value.len();
         if behind >= BEHIND {
             behind = 0;
@@ -122,7 +158,6 @@ fn fill(writer: &Writer, place: usize, runs: Runs, totals: &mut Totals) -> Resul
         totals.add(counted.map_err(|bad| writer.store().explain_row("take a snapshot in", bad.into()))?);
         // The database panics on a key that does not rise; these do.
         ingestion.write(key, value).map_err(failed)?;
-        next = rows.next()?;
     }
     ingestion.finish().map_err(failed)
 }
