@@ -132,8 +132,13 @@ impl Drop for Worker {
 
 impl Rig {
     pub fn new(addresses: &[&str]) -> Rig {
+        Rig::with_buffers(addresses, 4 << 20)
+    }
+
+    /// With room for so many bytes in each socket, of which the system gives the double.
+    pub fn with_buffers(addresses: &[&str], bytes: usize) -> Rig {
         let groups: Vec<Vec<OwnedFd>> =
-            addresses.iter().map(|address| group(address.parse().unwrap())).collect();
+            addresses.iter().map(|address| group(address.parse().unwrap(), bytes)).collect();
         let addresses = groups.iter().map(|group| local(&group[0])).collect();
         let keys = RoutingKeys { reset: [1; 64], token: [2; 64], mac: [3; 32] };
         let shelf = Shelf {
@@ -196,7 +201,7 @@ impl Rig {
     }
 }
 
-fn group(wanted: SocketAddr) -> Vec<OwnedFd> {
+fn group(wanted: SocketAddr, buffer: usize) -> Vec<OwnedFd> {
     let mut address = wanted;
     (0..4)
         .map(|index| {
@@ -204,7 +209,8 @@ fn group(wanted: SocketAddr) -> Vec<OwnedFd> {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let fd = socket(family, SockType::Datagram, flags, None).unwrap();
             setsockopt(&fd, sockopt::ReusePort, &true).unwrap();
-            setsockopt(&fd, sockopt::RcvBuf, &(4 << 20)).unwrap();
+            setsockopt(&fd, sockopt::RcvBuf, &buffer).unwrap();
+            setsockopt(&fd, sockopt::SndBuf, &buffer).unwrap();
             if wanted.is_ipv6() {
                 setsockopt(&fd, sockopt::Ipv6V6Only, &true).unwrap();
             }
