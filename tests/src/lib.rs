@@ -6,6 +6,9 @@
 //! appended ([`appends`]); [`latency`] says how long answers took, [`authority`] whether there were ever
 //! two holders, [`picture`] draws it.
 //!
+//! What goes wrong is part of a release's stamp,  found on a [`small_disk`] in a
+//! [`namespace`] of its own, or [`injected`].
+//!
 //! The programs come from one nested build ([`binaries`]); what a world has started is ended with it
 //! ([`leftovers`]).
 
@@ -18,14 +21,17 @@ pub mod control;
 pub mod demo;
 pub mod display;
 pub mod handover;
+pub mod injected;
 pub mod latency;
 pub mod left_out;
 pub mod leftovers;
 pub mod load;
+pub mod namespace;
 pub mod operator;
 pub mod oracle;
 pub mod picture;
 pub mod process;
+pub mod small_disk;
 pub mod supervisor;
 pub mod tap;
 pub mod world;

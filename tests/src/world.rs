@@ -33,7 +33,9 @@ use tempfile::TempDir;
 use crate::binaries::Binaries;
 use crate::configuration::{Places, Settings};
 use crate::control::Control;
+use crate::injected::Injected;
 use crate::leftovers;
+use crate::namespace::Namespace;
 use crate::operator::Operator;
 use crate::supervisor::Supervisor;
 use crate::tap::{Flow, Tap};
@@ -56,7 +58,7 @@ pub struct World {
     settings: Settings,
     places: Places,
     supervisor: Option<Supervisor>,
-    wrapper: Vec<String>,
+    namespace: Option<Namespace>,
 }
 
 impl World {
@@ -93,7 +95,7 @@ impl World {
             settings,
             places,
             supervisor: None,
-            wrapper: Vec::new(),
+            namespace: None,
         };
         world.configure()?;
         Ok(world)
@@ -240,14 +242,27 @@ impl World {
         })
     }
 
-    /// Puts a command in front of the supervisor's, such as `unshare`.
-    pub fn wrap(&mut self, wrapper: &[&str]) {
-        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+    /// A view of the file system of this world's own, in which its supervisors are started from now on;
+    /// `None` where the kernel does not let us have one.
+    ///
+    /// # Errors
+    /// Those of starting a process.
+    pub fn namespace(&mut self) -> Result<Option<&Namespace>> {
+        if self.namespace.is_none() {
+            self.namespace = Namespace::make()?;
+        }
+        Ok(self.namespace.as_ref())
+    }
+
+    /// What is to go wrong with its programs below them.
+    pub fn injected(&self) -> Injected {
+        Injected::below(self.folder.path())
     }
 
     /// The command that starts the supervisor.
     pub fn supervisor_command(&self) -> Command {
-        let mut words = self.wrapper.iter();
+        let entrance = self.namespace.as_ref().map(Namespace::entrance).unwrap_or_default();
+        let mut words = entrance.iter();
         let mut command = match words.next() {
             Some(program) => {
                 let mut command = Command::new(program);
@@ -256,7 +271,7 @@ impl World {
             }
             None => Command::new(&self.binaries.bumplessd),
         };
-        command.arg("--config").arg(self.configuration());
+        command.arg("--config").arg(self.configuration()).env(Injected::VARIABLE, self.injected().path());
         command
     }
 
@@ -333,22 +348,18 @@ impl World {
     /// # Errors
     /// It has no certificate yet.
     pub fn target(&self) -> Result<Target> {
-        self.target_with(&self.certificate())
-    }
-
-    /// The same where the certificate cannot be seen at its own path: the state folder may lie on a file
-    /// system that only the supervisor sees.
-    ///
-    /// # Errors
-    /// It is not there.
-    pub fn target_with(&self, certificate: &Path) -> Result<Target> {
-        let certificate = std::fs::read(certificate)?;
+        let certificate = std::fs::read(self.certificate())?;
         Ok(Target { addresses: self.places.listen.clone(), pin: bumpless_worker::net::pin(&certificate) })
     }
 
     /// The node's certificate.
     pub fn certificate(&self) -> PathBuf {
-        self.places.state_dir.join("state/identity/node.crt")
+        self.seen(&self.places.state_dir.join("state/identity/node.crt"))
+    }
+
+    /// A path of this world's programs, as it is reached from here.
+    pub fn seen(&self, path: &Path) -> PathBuf {
+        self.namespace.as_ref().map_or_else(|| path.to_owned(), |namespace| namespace.seen(path))
     }
 
     /// A client of the node.

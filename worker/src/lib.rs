@@ -14,6 +14,10 @@
 //! - [`client`]: the library that clients use. - [`identity`]: who the node is.
 //! - [`stamp`], [`faults`]: which release a file is, and what goes wrong in it for a test's sake.
 
+// Its `eprintln!` is that of every module: one that cannot be written ends nobody.
+#[macro_use]
+extern crate bumpless_os;
+
 pub mod canary;
 pub mod client;
 pub mod command;

@@ -41,6 +41,8 @@ use silent as trace;
 
 use trace::Trace;
 
+use crate::injected;
+
 /// One change, or one sync, of what a directory tree holds; for a recorder.
 #[cfg_attr(not(any(test, feature = "recorder")), expect(dead_code, reason = "nobody listens in the product"))]
 enum Step<'a> {
@@ -202,7 +204,9 @@ impl File {
     /// Those of `fdatasync`. What reached the disk is not known then, and a second call may well claim
     /// success.
     pub fn sync_data(&self) -> io::Result<()> {
-        trace::around(Step::Sync { file: &self.trace, what: Synced::Content }, || self.file.sync_data())
+        trace::around(Step::Sync { file: &self.trace, what: Synced::Content }, || {
+            injected::sync(&self.file, || self.file.sync_data())
+        })
     }
 
     /// Makes bytes, length and mode durable; of a directory, its names.
@@ -210,7 +214,9 @@ impl File {
     /// # Errors
     /// As for [`File::sync_data`].
     pub fn sync_all(&self) -> io::Result<()> {
-        trace::around(Step::Sync { file: &self.trace, what: Synced::All }, || self.file.sync_all())
+        trace::around(Step::Sync { file: &self.trace, what: Synced::All }, || {
+            injected::sync(&self.file, || self.file.sync_all())
+        })
     }
 }
 
@@ -230,7 +236,10 @@ impl Write for File {
 /// # Errors
 /// Those of opening and syncing it.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
-    trace::around(Step::SyncDir { path }, || fs::File::open(path)?.sync_all())
+    trace::around(Step::SyncDir { path }, || {
+        let dir = fs::File::open(path)?;
+        injected::sync(&dir, || dir.sync_all())
+    })
 }
 
 /// Makes a directory.
@@ -281,6 +290,16 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 /// Those of removing; a part may be gone then.
 pub fn remove_dir_all(path: &Path) -> io::Result<()> {
     trace::remove_dir_all(path)
+}
+
+/// Another library keeps its files in this directory and is about to make them durable by itself. Does
+/// nothing in the product; a test may have it fail.
+///
+/// # Errors
+/// None in the product.
+#[inline]
+pub fn foreign_sync(path: &Path) -> io::Result<()> {
+    injected::foreign_sync(path)
 }
 
 /// Another library keeps its files in this directory and changed them by itself: that is how they stand

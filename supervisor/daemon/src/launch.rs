@@ -164,7 +164,7 @@ fn start(
 
     let path = CString::new(format!("/proc/self/fd/{}", binary.as_raw_fd()))
         .map_err(|error| LaunchError::Prepare { what: "its path", source: error.into() })?;
-    let environment: [&CStr; 0] = [];
+    let environment = bumpless_os::injected::environment();
     let pid = posix_spawn(path.as_c_str(), &actions, &attributes, arguments, &environment)
         .map_err(|errno| LaunchError::Execute { source: errno.into() })?;
     // Our own child, not yet waited for: the number cannot mean anybody else.

@@ -18,6 +18,10 @@
 //! A restart of the supervisor ends no worker: they serve on, come back by a named socket and hand the
 //! UDP sockets back.
 
+// Its `eprintln!` is that of every module: one that cannot be written ends nobody.
+#[macro_use]
+extern crate bumpless_os;
+
 pub mod alive;
 pub mod config;
 pub mod control_socket;

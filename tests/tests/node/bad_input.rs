@@ -12,10 +12,10 @@ use bumpless_control::reply::Outcome;
 use bumpless_release::Addition;
 use bumpless_tests::configuration::Settings;
 use bumpless_tests::left_out::left_out;
+use bumpless_tests::small_disk::{Part, SmallDisk};
 use bumpless_tests::supervisor::Supervisor;
 use bumpless_tests::tap::Flow;
 use bumpless_tests::world::{Result, World, release};
-use bumpless_worker::client::{Client, Options};
 use bumpless_worker::state::Layout;
 
 use crate::under_load::{Clients, UnderLoad};
@@ -195,36 +195,17 @@ async fn a_state_folder_without_permission_is_named() -> Result<()> {
     Ok(())
 }
 
-/// How to run a program with a small file system of its own at `$1`, of `$2` bytes; `None` where the
-/// kernel does not let us.
-fn small_disk() -> Option<Vec<&'static str>> {
-    let script = "mount -t tmpfs -o size=\"$2\" tmpfs \"$1\" && shift 2 && exec \"$@\"";
-    let root = nix::unistd::geteuid().is_root();
-    let mut words = vec!["unshare", "--mount"];
-    if !root {
-        words.push("--map-root-user");
-    }
-    words.extend(["sh", "-c", script, "sh"]);
-    let mut probe = Command::new(words[0]);
-    probe.args(&words[1..]).args(["/mnt", "1000000", "true"]);
-    probe.output().is_ok_and(|output| output.status.success()).then_some(words)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_room_for_the_fetch_nothing_is_fetched_and_both_figures_are_named() -> Result<()> {
-    let Some(mut words) = small_disk() else {
-        left_out("without_room_for_the_fetch", "needs a small file system: root, or user namespaces");
-        return Ok(());
-    };
     let mut world = World::prepare(Settings::default()).await?;
     world.publish(&release("1.0.0", Layout::ByName)?)?;
     let packed = fs::metadata(newest_blob(&mut world)?)?.len();
     let raw = fs::metadata(&world.binaries().node)?.len();
     // Room for one release and the node's own files, not for a second release.
-    let state = world.state_dir().display().to_string();
-    let size = (2 * raw + packed / 2).to_string();
-    words.extend([&*state, &*size]);
-    world.wrap(&words);
+    if SmallDisk::mount(&mut world, Part::All, 2 * raw + packed / 2)?.is_none() {
+        left_out("without_room_for_the_fetch", "needs a small file system: root, or user namespaces");
+        return Ok(());
+    }
     world.start_supervisor()?;
     let before = world.first_install().await?.serving.ok_or("nobody serves")?;
     world.publish(&release("1.1.0", Layout::ByKind)?)?;
@@ -242,27 +223,18 @@ async fn without_room_for_the_fetch_nothing_is_fetched_and_both_figures_are_name
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_room_for_the_sync_the_old_worker_serves_on_and_both_figures_are_named() -> Result<()> {
-    let Some(mut words) = small_disk() else {
-        left_out("without_room_for_the_sync", "needs a small file system: root, or user namespaces");
-        return Ok(());
-    };
     let mut world = World::prepare(Settings::default()).await?;
     world.publish(&release("1.0.0", Layout::ByName)?)?;
     let packed = fs::metadata(newest_blob(&mut world)?)?.len();
     let raw = fs::metadata(&world.binaries().node)?.len();
-    let state = world.state_dir().display().to_string();
-    let size = (4 * raw + 200_000_000).to_string();
-    words.extend([&*state, &*size]);
-    world.wrap(&words);
-    let pid = world.start_supervisor()?.pid();
+    let Some(disk) = SmallDisk::mount(&mut world, Part::All, 4 * raw + 200_000_000)? else {
+        left_out("without_room_for_the_sync", "needs a small file system: root, or user namespaces");
+        return Ok(());
+    };
+    world.start_supervisor()?;
     let before = world.first_install().await?.serving.ok_or("nobody serves")?;
-    // The file system as the supervisor sees it, filled up until a release can be fetched and installed,
-    // and hardly more.
-    let inside = PathBuf::from(format!("/proc/{pid}/root{state}"));
-    let filler = inside.join("state/filler");
-    let keep = packed + raw + 16_000_000;
-    let free = bumpless_os::durable::free_bytes(&inside)?;
-    nix::fcntl::posix_fallocate(fs::File::create(&filler)?, 0, i64::try_from(free.saturating_sub(keep))?)?;
+    // Until a release can be fetched and installed, and hardly more.
+    disk.fill_but(packed + raw + 16_000_000)?;
     world.publish(&release("1.1.0", Layout::ByKind)?)?;
     let said = world.operator().run(&["upgrade"]).await?;
     assert_eq!(said.code, 5, "{}", said.all());
@@ -271,10 +243,9 @@ async fn without_room_for_the_sync_the_old_worker_serves_on_and_both_figures_are
     }
     let after = world.serving().await?.serving.ok_or("nobody serves")?;
     assert_eq!((before.pid, before.term), (after.pid, after.term));
-    let target = world.target_with(&inside.join("state/identity/node.crt"))?;
-    Client::connect(target, Options::default()).await?.ping().await?;
+    world.client().await?.ping().await?;
     // With room, the next release goes through.
-    fs::remove_file(&filler)?;
+    disk.free()?;
     world.publish(&release("1.2.0", Layout::ByKind)?)?;
     let said = world.operator().run(&["upgrade"]).await?;
     assert_eq!(said.code, 0, "{}", said.all());

@@ -304,6 +304,11 @@ impl Store {
         self.holds(name).map_err(ReadError::Store)
     }
 
+    /// Whether the append with this id is here, as this entry of its log (unread).
+    pub fn has_append(&self, id: Digest, index: u64) -> Result<bool, ReadError> {
+        Ok(self.index_of(id).map_err(ReadError::Store)? == Some(index))
+    }
+
     /// Keeps long content as a chunk file, durably, ahead of the record that speaks of it. Twice is
     /// once. May run in any number of threads.
     pub fn stage_chunk(&self, content: &Content) -> Result<(), ChunkError> {
@@ -556,7 +561,10 @@ impl Writer {
     /// names first, so that no row outlives its file.
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         self.0.0.chunks.persist()?;
-        self.0.0.database.persist(PersistMode::SyncAll).map_err(StoreError::database("sync the database"))?;
+        disk::foreign_sync(&self.0.0.database_path)
+            .map_err(fjall::Error::from)
+            .and_then(|()| self.0.0.database.persist(PersistMode::SyncAll))
+            .map_err(StoreError::database("sync the database"))?;
         self.0.database_is(Foreign::Durable);
         Ok(())
     }
@@ -605,7 +613,14 @@ impl Writer {
         let mut batch = inner.database.batch().durability(Some(mode));
         rows.into_iter().for_each(|operation| inner.shelves.insert(&mut batch, operation));
         batch.insert(&inner.meta, HEAD_KEY, head.encode());
-        batch.commit().map_err(StoreError::database("write to the database"))?;
+        let synced = match mode {
+            PersistMode::SyncData | PersistMode::SyncAll => disk::foreign_sync(&inner.database_path),
+            PersistMode::Buffer => Ok(()),
+        };
+        synced
+            .map_err(fjall::Error::from)
+            .and_then(|()| batch.commit())
+            .map_err(StoreError::database("write to the database"))?;
         self.0.database_is(match mode {
             PersistMode::SyncData | PersistMode::SyncAll => Foreign::Durable,
             PersistMode::Buffer => Foreign::Written,

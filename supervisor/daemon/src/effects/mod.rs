@@ -36,6 +36,8 @@ use crate::upgrade::{Attempt, Effect, Event, Launched, RecordTerm, State, Stored
 use journal::Journal;
 use worker::{Handle, Link, News};
 
+pub use bumpless_os::clock::unix_now;
+
 /// The outcome of an effect that took a while.
 #[derive(Debug)]
 pub enum Done {
@@ -464,9 +466,4 @@ fn addresses(configured: &[SocketAddr], committed: Option<&[SocketAddr]>) -> Vec
             Some(_) | None => *address,
         })
         .collect()
-}
-
-/// Seconds since 1970.
-pub fn unix_now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
