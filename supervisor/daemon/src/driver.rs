@@ -17,6 +17,7 @@ use bumpless_control::history::{Entry, Event as Happening};
 use bumpless_control::status::{Amount, Phase};
 use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::control::{Command, Instance};
+use bumpless_shared::digest::Digest;
 use bumpless_trust::Choice;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
@@ -89,6 +90,8 @@ pub struct Driver {
     /// An upgrade that is a way back: this release is set aside once it is done.
     going_back: Option<u32>,
     next_check: Instant,
+    /// The release that failed last, and when it may be tried again.
+    again: Option<(Digest, Instant)>,
     next_tidy: Instant,
     /// The removal that was asked for and not yet answered.
     removing: bool,
@@ -160,6 +163,7 @@ impl Driver {
             last_words: None,
             going_back: None,
             next_check: Instant::now(),
+            again: None,
             next_tidy: Instant::now(),
             removing: false,
         }
@@ -501,6 +505,7 @@ impl Driver {
             }
             Next::Again(wait) => {
                 let due = Instant::now() + wait;
+                self.again = Some((attempt.to.sha256, due));
                 self.next_check = self.next_check.min(due);
             }
             Next::Quarantine(_) => {}

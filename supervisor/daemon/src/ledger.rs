@@ -159,6 +159,13 @@ impl Ledger {
         self.attempts.next_at(sha256, &rules.retry_after)
     }
 
+    /// The clock says this, which may be earlier than what was written down.
+    pub fn clock_says(&mut self, now: Unix) {
+        if let Err(error) = self.attempts.clock_says(now) {
+            eprintln!("bumplessd: {error}. It holds in memory and is written again");
+        }
+    }
+
     /// Which try of this release the next one is, from 1.
     pub fn attempt_number(&self, sha256: &Digest) -> u32 {
         u32::try_from(self.attempts.tries(sha256).bad.len()).unwrap_or(u32::MAX).saturating_add(1)

@@ -1,6 +1,6 @@
 //! What operators ask for, and what they are told.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bumpless_control::gap_ms;
 use bumpless_control::history::{Entry, Event as Happening};
@@ -149,10 +149,7 @@ impl Driver {
                 if self.automatic().is_err() || !self.may_begin() {
                     return;
                 }
-                if let Some(due) = self.ledger.next_try(&release.sha256, &self.edge.config.upgrade)
-                    && due > unix_now()
-                {
-                    let wait = std::time::Duration::from_secs(due - unix_now());
+                if let Some(wait) = self.wait_for(&release) {
                     self.next_check = self.next_check.min(Instant::now() + wait);
                     return;
                 }
@@ -487,6 +484,22 @@ impl Driver {
     }
 
     /// What comes next without anybody's help.
+    /// How long a release is not to be tried again yet. The time of day may be set meanwhile, so it decides
+    /// only where the failure was before this process.
+    fn wait_for(&mut self, release: &Release) -> Option<Duration> {
+        if let Some((failed, due)) = &self.again
+            && *failed == release.sha256
+        {
+            let wait = due.saturating_duration_since(Instant::now());
+            return (!wait.is_zero()).then_some(wait);
+        }
+        let now = unix_now();
+        self.ledger.clock_says(now);
+        let due = self.ledger.next_try(&release.sha256, &self.edge.config.upgrade)?;
+        let wait = due.saturating_sub(now);
+        (wait > 0).then(|| Duration::from_secs(wait))
+    }
+
     fn coming(&self, next_check: Option<u64>) -> Option<Coming> {
         if !self.may_begin() {
             return None;

@@ -106,6 +106,22 @@ impl Attempts {
         self.tries(sha256).next_at(after)
     }
 
+    /// The clock says this. A try that is said to come still was made before the clock was set back: it
+    /// counts as made now, or it would be waited for until the clock has come there again.
+    ///
+    /// # Errors
+    /// As for [`failed`](Self::failed).
+    pub fn clock_says(&mut self, now: Unix) -> Result<(), RecordError> {
+        if self.0.get().iter().all(|(_, tries)| tries.last() <= now) {
+            return Ok(());
+        }
+        self.0.change(|list| {
+            let times =
+                list.iter_mut().flat_map(|(_, tries)| tries.bad.iter_mut().chain(&mut tries.undecided));
+            times.for_each(|at| *at = now.min(*at));
+        })
+    }
+
     /// It was good, or an operator wants it tried anew.
     ///
     /// # Errors
@@ -166,6 +182,18 @@ mod tests {
         }
         assert_eq!(attempts.next_at(&sha, &AFTER), Some(3060));
         assert!(attempts.tries(&sha).bad.is_empty());
+    }
+
+    #[test]
+    fn after_the_clock_was_set_back_a_try_waits_no_longer_than_it_should() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut attempts, _) = Attempts::open(&Paths::new(dir.path(), dir.path()));
+        let sha = Digest([1; 32]);
+        attempts.failed(&sha, 100_000).unwrap();
+        for (now, next) in [(100_010, 100_060), (13_600, 13_660), (13_650, 13_660)] {
+            attempts.clock_says(now).unwrap();
+            assert_eq!(attempts.next_at(&sha, &AFTER), Some(next), "at {now}");
+        }
     }
 
     #[test]
