@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bumpless_os::channel::{Channel, Packet};
 use bumpless_os::process::{Ending, Process};
@@ -168,8 +168,14 @@ async fn talk(
         },
     };
     let hear = async {
+        let mut patience = Patience::new();
         loop {
             match link.channel.receive().await {
+                Ok(Some(_)) if !patience.lasts() => {
+                    return format!(
+                        "sent more than {BURST} reports without a pause; it is not heard any more"
+                    );
+                }
                 Ok(Some(Packet { bytes, .. })) => match frame::decode(&bytes, version, PACKET_LIMIT) {
                     Ok(report) => {
                         let _ = news.send(News::Report(instance, report));
@@ -203,6 +209,42 @@ async fn talk(
     }
 }
 
+/// Reports that a worker may send at once. A sound one sends a few in a second.
+const BURST: u32 = 2000;
+
+/// How long it takes until one more may come. Heartbeats, the most frequent of all, are 50 ms apart at least.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How much a worker may still say: one that says more would be all that its supervisor hears.
+#[derive(Debug)]
+struct Patience {
+    left: u32,
+    since: Instant,
+}
+
+impl Patience {
+    fn new() -> Patience {
+        Patience { left: BURST, since: Instant::now() }
+    }
+
+    /// One more was said.
+    fn lasts(&mut self) -> bool {
+        let pauses = self.since.elapsed().as_nanos() / PAUSE.as_nanos();
+        if pauses > 0 {
+            let gained = u32::try_from(pauses).unwrap_or(BURST);
+            self.left = self.left.saturating_add(gained).min(BURST);
+            self.since = Instant::now();
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
 /// Why two did not come to speak.
 #[derive(Debug)]
 pub enum Unmet {
@@ -228,4 +270,18 @@ pub async fn greet(channel: &Channel) -> Result<u16, Unmet> {
     SPOKEN.common(theirs).map_err(|_| {
         Unmet::Refused(format!("it speaks versions {theirs} of the contract, this supervisor {SPOKEN}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_never_pauses_is_heard_no_more_and_who_does_always_is() {
+        let mut patience = Patience::new();
+        let heard = (0..100 * BURST).take_while(|_| patience.lasts()).count();
+        assert!((BURST as usize..100 * BURST as usize).contains(&heard), "{heard}");
+        patience.since = Instant::now().checked_sub(2 * PAUSE).unwrap_or(patience.since);
+        assert!(patience.lasts() && patience.lasts());
+    }
 }
