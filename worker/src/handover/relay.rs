@@ -17,7 +17,8 @@
 //! - **The stream is closed, the holder dead.** [`Relay::ask`] never ends then. It is not its place to
 //!   decide: whoever asked drops it as soon as somebody holds again, and executes the request itself or
 //!   asks the new holder. So no request is lost, and none is answered with an error.
-//! - **More requests than were granted** end the connection; the sender is broken.
+//! - **More requests than were granted** end the connection; the sender is broken. So do more answers than
+//!   there were requests, and credit that comes without end.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +32,25 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 /// the disk may hold up before those wait, too, that need no disk.
 pub const CREDIT: u32 = 256;
 
+/// Grants that may come beside those that come with answers: the first one, and some that a later release
+/// may have reasons for.
+const SPARE_GRANTS: u64 = 256;
+
+/// Whether the other one could have a reason to send this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It could.
+    Yes,
+    /// It is broken.
+    No,
+}
+
+impl From<bool> for Expected {
+    fn from(expected: bool) -> Expected {
+        if expected { Expected::Yes } else { Expected::No }
+    }
+}
+
 /// Told when an answer is overdue.
 pub type Overdue = Box<dyn Fn(Duration) + Send + Sync>;
 
@@ -40,6 +60,8 @@ pub struct Relay {
     credit: Semaphore,
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Vec<u8>>>>,
+    answers: AtomicU64,
+    grants: AtomicU64,
     deadline: Duration,
     overdue: Overdue,
     /// When silence was last reported, so that a thousand silent requests are one report.
@@ -72,6 +94,8 @@ impl Relay {
             credit: Semaphore::new(0),
             next: AtomicU64::new(0),
             waiting: Mutex::default(),
+            answers: AtomicU64::new(0),
+            grants: AtomicU64::new(0),
             deadline,
             overdue,
             reported: Mutex::new(None),
@@ -118,17 +142,29 @@ impl Relay {
     }
 
     /// An answer came.
-    pub fn answered(&self, id: u64, answer: Vec<u8>) {
+    pub fn answered(&self, id: u64, answer: Vec<u8>) -> Expected {
+        if id >= self.asked() {
+            return Expected::No;
+        }
         if let Some(asker) = lock(&self.waiting).remove(&id) {
             // Whoever asked may have gone meanwhile.
             let _ = asker.send(answer);
         }
+        let answers = self.answers.fetch_add(1, Ordering::Relaxed) + 1;
+        (answers <= self.asked()).into()
     }
 
     /// Credit came. More than a sane peer grants is as good as that.
-    pub fn granted(&self, requests: u32) {
+    pub fn granted(&self, requests: u32) -> Expected {
         let room = (Semaphore::MAX_PERMITS / 2).saturating_sub(self.credit.available_permits());
         self.credit.add_permits((requests as usize).min(room));
+        let grants = self.grants.fetch_add(1, Ordering::Relaxed) + 1;
+        (grants <= self.asked() + SPARE_GRANTS).into()
+    }
+
+    /// Requests sent so far.
+    fn asked(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
     }
 }
 
@@ -187,8 +223,9 @@ mod tests {
         relay.granted(1);
         let Part::Request { id, request } = parts.recv().await.unwrap() else { panic!() };
         assert_eq!(request, [1]);
-        relay.answered(id + 1, vec![9]);
-        relay.answered(id, vec![2]);
+        assert_eq!(relay.answered(id + 1, vec![9]), Expected::No, "there was no such request");
+        assert_eq!(relay.answered(id, vec![2]), Expected::Yes);
+        assert_eq!(relay.answered(id, vec![2]), Expected::No, "there was one request");
         assert_eq!(asking.await.unwrap(), [2]);
         assert_eq!(relay.credit.available_permits(), 0);
     }
@@ -230,6 +267,13 @@ mod tests {
             _ = parts.recv() => {}
         }
         assert!(lock(&relay.waiting).is_empty());
+    }
+
+    #[tokio::test]
+    async fn credit_that_never_ends_is_unexpected() {
+        let (relay, _parts, _) = relay(Duration::from_secs(60));
+        assert!((0..SPARE_GRANTS).all(|_| relay.granted(1) == Expected::Yes));
+        assert_eq!(relay.granted(1), Expected::No);
     }
 
     #[test]

@@ -21,13 +21,17 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::link::{Link, LinkError};
-use super::relay::{Granted, Overdue, Relay};
+use super::relay::{Expected, Granted, Overdue, Relay};
 use super::stream::{self, Incoming, Outgoing};
 use crate::lifecycle::Peer;
 use crate::serve::Serving;
 
 /// Parts of the snapshot that wait to be sent or to be taken in; each is at most about a megabyte.
 const BULK: usize = 4;
+
+/// Notes that need a decision, of one peer: it opens once, and each of a pair yields and takes twice at
+/// most. Who sends more would fill the memory of the one who is to decide.
+const DECISIONS: u32 = 16;
 
 /// How long the note of a cut may wait for room before the cut is called off.
 const NOTE_WITHIN: Duration = Duration::from_secs(1);
@@ -228,11 +232,18 @@ impl Traffic {
     }
 
     async fn notes(&self, link: &Link, happen: impl Fn(Happening)) -> LinkError {
+        let mut decisions = 0;
         loop {
             match link.receive().await {
                 Ok(Note::Written { sequence }) => drop(self.shared.written.send_replace(Some(sequence))),
                 Ok(Note::Applied { sequence }) => drop(self.shared.applied.send_replace(Some(sequence))),
+                Ok(Note::Opened { .. } | Note::Yield { .. } | Note::Took { .. })
+                    if decisions == DECISIONS =>
+                {
+                    return LinkError::Unexpected("more notes of a hand-over than it has");
+                }
                 Ok(note @ (Note::Opened { .. } | Note::Yield { .. } | Note::Took { .. })) => {
+                    decisions += 1;
                     happen(Happening::Note(note));
                 }
                 Err(error) => return error,
@@ -267,8 +278,14 @@ impl Traffic {
                     Some(snapshot) => drop(snapshot.send(part).await),
                     None => return LinkError::Unexpected("a snapshot"),
                 },
-                Part::Credit { requests } => self.relay.granted(requests),
-                Part::Answer { id, answer } => self.relay.answered(id, answer),
+                Part::Credit { requests } => match self.relay.granted(requests) {
+                    Expected::Yes => {}
+                    Expected::No => return LinkError::Unexpected("credit without end"),
+                },
+                Part::Answer { id, answer } => match self.relay.answered(id, answer) {
+                    Expected::Yes => {}
+                    Expected::No => return LinkError::Unexpected("an answer that nobody asked for"),
+                },
                 Part::Request { id, request } => {
                     if !granted.spend() {
                         return LinkError::Unexpected("more requests than it was granted");

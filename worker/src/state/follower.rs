@@ -19,6 +19,9 @@ use super::recovery::BATCH;
 use super::replay::{Followed, Marked, Refusal, Step};
 use super::sequencer::{OrderError, Sequencer};
 
+/// Records refused or damaged that are told one by one; of more, the count is enough.
+const TOLD: usize = 16;
+
 /// What a follower meets.
 #[derive(Debug)]
 pub enum FollowEvent {
@@ -147,6 +150,11 @@ impl Follower {
         self.ask(Some(sequence)).await
     }
 
+    /// Reads all that is there now.
+    pub async fn catch_up(&self) -> Result<Finished, FinishError> {
+        self.ask(None).await
+    }
+
     async fn ask(&self, at: Option<Sequence>) -> Result<Finished, FinishError> {
         let (done, answer) = oneshot::channel();
         self.orders.send(Order::Finish { at, done }).map_err(|_| FinishError::Stopped)?;
@@ -238,10 +246,12 @@ impl Thread {
 
     fn followed(&mut self, followed: Followed) {
         let Followed { position, applied: _, marks, refused, damage } = followed;
+        let left = |told: usize| TOLD.saturating_sub(told);
+        let (more_refused, more_damaged) = (left(self.refused), left(self.damaged));
         self.refused += refused.len();
         self.damaged += damage.len();
-        refused.into_iter().for_each(|refusal| self.tell(FollowEvent::Refused(refusal)));
-        damage.into_iter().for_each(|damage| self.tell(FollowEvent::Damaged(damage)));
+        refused.into_iter().take(more_refused).for_each(|refusal| self.tell(FollowEvent::Refused(refusal)));
+        damage.into_iter().take(more_damaged).for_each(|damage| self.tell(FollowEvent::Damaged(damage)));
         marks.into_iter().for_each(|marked| self.tell(FollowEvent::Marked(marked)));
         self.applied.send_replace(position.sequence);
     }
