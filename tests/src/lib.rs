@@ -6,7 +6,7 @@
 //! appended ([`appends`]); [`latency`] says how long answers took, [`authority`] whether there were ever
 //! two holders, [`picture`] draws it.
 //!
-//! What goes wrong is part of a release's stamp,  found on a [`small_disk`] in a
+//! What goes wrong is part of a release's stamp, held back by a [`gate`], found on a [`small_disk`] in a
 //! [`namespace`] of its own, or [`injected`].
 //!
 //! The programs come from one nested build ([`binaries`]); what a world has started is ended with it
@@ -20,6 +20,7 @@ pub mod content;
 pub mod control;
 pub mod demo;
 pub mod display;
+pub mod gate;
 pub mod handover;
 pub mod injected;
 pub mod latency;

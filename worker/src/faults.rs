@@ -11,14 +11,27 @@
 //! | `sync` | the snapshot is not read any further | [`Faults::at_sync`] |
 //! | `after_cut` | the process ends, or stops for good, so long after it took over | [`Faults::at_cut`] |
 //! | `answers` | gets are answered with altered content, or refused, after it took over | [`Faults::at_answer`] |
+//! | `keeps` | writes are acknowledged and not stored, after it took over | [`Faults::at_write`] |
+//! | `at` | at one step of the hand-over: it stops, ends, waits, or does something bad | [`Script`] |
 
+mod gate;
+mod harm;
+mod plan;
+mod script;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bumpless_shared::version::Range;
 use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 
-use crate::wire::Answer;
+pub use harm::{Files, Harm};
+pub use plan::{Deed, Does, Flood, Place, Planned, Role, Step, Wire};
+pub use script::{GARBAGE, Script};
+
+use crate::state::{Content, append_id};
+use crate::wire::{Answer, Ask};
 
 /// A plan; the default is that nothing goes wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +52,20 @@ pub struct Faults {
     /// What the greeting says, whatever the description says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contract: Option<Range>,
+    /// What becomes of what it acknowledges after it took over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keeps: Option<Keeps>,
+    /// What it does at which step; each once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub at: Vec<Planned>,
+}
+
+/// What becomes of writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keeps {
+    /// They are acknowledged and stored nowhere.
+    Nothing,
 }
 
 /// Before the greeting.
@@ -80,6 +107,17 @@ pub enum Answers {
 }
 
 impl Faults {
+    /// The same plan, and at this step that.
+    pub fn at(self, step: Step, place: Place, does: Does) -> Faults {
+        self.at_as(Role::Any, step, place, does)
+    }
+
+    /// The same for a worker in this role alone.
+    pub fn at_as(mut self, role: Role, step: Step, place: Place, does: Does) -> Faults {
+        self.at.push(Planned { step, place, role, does });
+        self
+    }
+
     /// First thing in the process.
     pub fn at_start(&self) {
         match self.at_start {
@@ -112,10 +150,19 @@ impl Faults {
             if !hang {
                 die(&format!("this release was made to die {after} ms after it took over"));
             }
-            if let Err(error) = raise(Signal::SIGSTOP) {
-                die(&format!("this release was made to hang and could not: {error}"));
-            }
+            stop();
         });
+    }
+
+    /// Before a write is carried out by a worker that took over; the answer, if it is not to be.
+    pub fn at_write(&self, ask: &Ask, content: Option<&Arc<Content>>) -> Option<Answer> {
+        match (self.keeps?, ask) {
+            (Keeps::Nothing, Ask::Put { .. }) => Some(Answer::Stored { name: content?.name() }),
+            (Keeps::Nothing, Ask::Append { log, nonce, content }) => {
+                Some(Answer::Appended { id: append_id(log, nonce, content), index: 0 })
+            }
+            (Keeps::Nothing, Ask::Ping | Ask::Get { .. } | Ask::ReadLog { .. }) => None,
+        }
     }
 
     /// Before an answer to a get leaves a worker that took over.
@@ -136,6 +183,12 @@ impl Faults {
     }
 }
 
+fn stop() {
+    if let Err(error) = raise(Signal::SIGSTOP) {
+        die(&format!("this release was made to hang and could not: {error}"));
+    }
+}
+
 fn die(why: &str) -> ! {
     eprintln!("bumpless-node: {why}");
     std::process::exit(70)
@@ -153,6 +206,19 @@ mod tests {
         assert_eq!(text, r#"{"after_cut":{"die":2000}}"#);
         assert_eq!(serde_json::from_str::<Faults>(&text).unwrap(), plan);
         assert_eq!(serde_json::from_str::<Faults>("{}").unwrap(), Faults::default());
+        let plan = Faults::default().at(Step::Take, Place::Before, Does::Do(Deed::Stop)).at_as(
+            Role::Old,
+            Step::Yield,
+            Place::After,
+            Does::Later(5, Deed::Harm(Files::Chunks, Harm::Delete)),
+        );
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(
+            text,
+            r#"{"at":[{"step":"take","place":"before","role":"any","does":{"do":"stop"}},"#.to_owned()
+                + r#"{"step":"yield","place":"after","role":"old","does":{"later":[5,{"harm":["chunks","delete"]}]}}]}"#
+        );
+        assert_eq!(serde_json::from_str::<Faults>(&text).unwrap(), plan);
         assert!(serde_json::from_str::<Faults>(r#"{"explode":1}"#).is_err());
     }
 

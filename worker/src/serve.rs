@@ -13,8 +13,10 @@
 //! Between freeze and `Took` requests wait; no request is answered with an error because of an upgrade.
 //!
 //! What the holder answers to a relayed get is held against the name before it goes to a client. A
-//! wrong or refused one is reported, and the request waits: most likely somebody else holds soon.
+//! wrong or refused one is reported, and the request waits: most likely somebody else holds soon. What it
+//! acknowledges goes to the client at once, and is then looked for in its logbook ([`Promise`]).
 
+use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,6 +61,27 @@ pub enum After {
 /// Told what the holder answers wrongly.
 pub type Judge = Box<dyn Fn(Suspicion, String) + Send + Sync>;
 
+/// What the holder acknowledged to a relayed write, and so has in its logbook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// Content of this name.
+    Content(Digest),
+    /// An append with this id, at this place of its log.
+    Append(Digest, u64),
+}
+
+impl fmt::Display for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Promise::Content(name) => write!(f, "a put of {}", name.short()),
+            Promise::Append(id, index) => write!(f, "append {} as entry {index}", id.short()),
+        }
+    }
+}
+
+/// Told what the holder acknowledges.
+pub type Heed = Box<dyn Fn(Promise) + Send + Sync>;
+
 /// The handler of all requests, the clients' and the other worker's.
 pub struct Serving {
     mode: watch::Sender<Mode>,
@@ -67,6 +90,7 @@ pub struct Serving {
     stamp: Stamp,
     patience: Duration,
     judge: Judge,
+    heed: Heed,
     /// When something failing and something wrong was last reported.
     judged: [Mutex<Option<Instant>>; 2],
 }
@@ -74,8 +98,8 @@ pub struct Serving {
 /// Between two reports of the same kind: a holder that answers everything wrongly is one finding.
 const BETWEEN: Duration = Duration::from_millis(200);
 
-impl std::fmt::Debug for Serving {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Serving({:?})", *self.mode.borrow())
     }
 }
@@ -95,9 +119,10 @@ enum Outcome {
 
 impl Serving {
     /// In mode [`Mode::Wait`], without a state. `patience` bounds how long a bad answer is kept back.
-    pub fn new(release: String, stamp: Stamp, patience: Duration, judge: Judge) -> Serving {
+    pub fn new(release: String, stamp: Stamp, patience: Duration, judge: Judge, heed: Heed) -> Serving {
         let (mode, _) = watch::channel(Mode::Wait);
-        Serving { mode, state: OnceLock::new(), release, stamp, patience, judge, judged: Default::default() }
+        let judged = Default::default();
+        Serving { mode, state: OnceLock::new(), release, stamp, patience, judge, heed, judged }
     }
 
     /// Gives it the state to execute on. A second one is ignored.
@@ -139,7 +164,7 @@ impl Serving {
                             Err(_) => return stopping(),
                         },
                     };
-                    match self.judged(&request, &answer) {
+                    match self.judged(&request, content.as_deref(), &answer) {
                         Ok(answer) => return answer,
                         Err(kept_back) => match timeout(self.patience, mode.changed()).await {
                             Ok(Ok(())) => continue,
@@ -167,6 +192,9 @@ impl Serving {
         after: After,
     ) -> Outcome {
         let Some(state) = self.state.get() else { return Outcome::Elsewhere };
+        if let (After::Cut, Some(answer)) = (after, self.stamp.faults.at_write(&request.ask, content)) {
+            return Outcome::Done(answer);
+        }
         Outcome::Done(match (&request.ask, content) {
             (Ask::Ping, _) => Answer::Pong { term, release: self.release.clone() },
             (Ask::Get { name }, _) => {
@@ -193,7 +221,7 @@ impl Serving {
     }
 
     /// The holder's answer if it may go to the client; otherwise what to say if nothing better comes.
-    fn judged(&self, request: &Request, bytes: &[u8]) -> Result<Answer, Answer> {
+    fn judged(&self, request: &Request, content: Option<&Content>, bytes: &[u8]) -> Result<Answer, Answer> {
         let answer = match Answer::decode(bytes) {
             Ok(answer) => answer,
             Err(error) => {
@@ -228,6 +256,19 @@ impl Serving {
                 let reason = format!("it refuses to read log {}: {reason}", log.short());
                 self.tell(Suspicion::Failing, reason);
                 Err(answer)
+            }
+            (Ask::Put { .. }, Answer::Stored { name }) if content.is_none_or(|it| it.name() != *name) => {
+                let reason = format!("its answer to a relayed put is for {}, which is another", name.short());
+                self.tell(Suspicion::Wrong, reason.clone());
+                Err(Answer::Retry { after_ms: 200, reason })
+            }
+            (Ask::Put { .. }, Answer::Stored { name }) => {
+                (self.heed)(Promise::Content(*name));
+                Ok(answer)
+            }
+            (Ask::Append { .. }, Answer::Appended { id, index }) => {
+                (self.heed)(Promise::Append(*id, *index));
+                Ok(answer)
             }
             _ => Ok(answer),
         }

@@ -17,6 +17,8 @@ use bumpless_shared::frame::{self, FrameError, PACKET_LIMIT};
 use bumpless_shared::version::{NoCommonVersion, Range};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::faults::{GARBAGE, Script};
+
 /// Between two tries to reach the named socket: a supervisor that starts is found within a moment.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -139,7 +141,7 @@ impl fmt::Debug for Reports {
 
 impl Reports {
     /// Begins to send.
-    pub fn start(connection: Arc<Connection>) -> Reports {
+    pub fn start(connection: Arc<Connection>, script: Script) -> Reports {
         let (queue, mut outgoing) = mpsc::unbounded_channel();
         let current = Arc::new(Mutex::new(Some(connection)));
         let reports = Reports { queue, current };
@@ -148,6 +150,7 @@ impl Reports {
             while let Some(next) = outgoing.recv().await {
                 match next {
                     Outgoing::Report(report) => {
+                        script.before_report(&report).await;
                         // A closed channel is seen by whoever reads it.
                         if let Some(connection) = sender.connection()
                             && let Err(error) = connection.send(&report, &[]).await
@@ -187,6 +190,24 @@ impl Reports {
             // No room or no channel: the next one says more.
             let _ = connection.channel.try_send(&bytes, &[]);
         }
+    }
+
+    /// Sends past the queue, waiting for room; for a release that was made to flood.
+    ///
+    /// # Errors
+    /// There is no channel, or it is closed.
+    pub async fn deliver(&self, report: &Report) -> io::Result<()> {
+        let connection = self.connection().ok_or(io::ErrorKind::NotConnected)?;
+        connection.send(report, &[]).await
+    }
+
+    /// Sends what is no report; for a release that was made to.
+    ///
+    /// # Errors
+    /// There is no channel, or it is closed.
+    pub async fn garbage(&self) -> io::Result<()> {
+        let connection = self.connection().ok_or(io::ErrorKind::NotConnected)?;
+        connection.channel.send(GARBAGE, &[]).await
     }
 
     /// Waits until everything sent so far is out, a second at most.

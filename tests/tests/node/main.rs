@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod faults;
+mod held;
 mod life;
 mod operator;
 mod publisher;

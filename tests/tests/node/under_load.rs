@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bumpless_control::reply::Outcome;
 use bumpless_control::request::Request;
-use bumpless_control::status::{Status, Worker};
+use bumpless_control::status::{Last, Status, Worker};
 use bumpless_shared::release::Release;
 use bumpless_tests::authority::two_holders;
 use bumpless_tests::configuration::Settings;
@@ -55,7 +55,11 @@ impl UnderLoad {
 
     /// This release serves, and this load is on.
     pub async fn start_with(settings: Settings, first: &Stamp, plan: Plan) -> Result<UnderLoad> {
-        let world = World::start_with(settings, first).await?;
+        UnderLoad::of(World::start_with(settings, first).await?, plan).await
+    }
+
+    /// This world, whose first release serves, and this load is on.
+    pub async fn of(world: World, plan: Plan) -> Result<UnderLoad> {
         let load = Load::start(world.target()?, plan, Arc::new(Oracle::new(rand::random()))).await?;
         let under_load = UnderLoad { world, load };
         under_load.more_writes(20).await?;
@@ -79,6 +83,27 @@ impl UnderLoad {
             asked.map_err(|_| format!("no outcome of the upgrade to {release} within {UPGRADE:?}"))??;
         self.world.serving().await?;
         Ok(outcome)
+    }
+
+    /// Publishes a release and asks for it, and does not wait for what comes of it.
+    pub async fn begin(&mut self, stamp: &Stamp) -> Result<Release> {
+        let release = self.world.publish(stamp)?;
+        let request =
+            Request::Upgrade { version: Some(release.version.clone()), wait: false, rehearse: false };
+        self.world.control().ask(&request, |_, _| ()).await?;
+        Ok(release)
+    }
+
+    /// Waits until the upgrade under way has ended, and returns how.
+    pub async fn ended(&mut self, release: &Release) -> Result<Last> {
+        let of_it = |status: &Status| {
+            let last = status.last.as_ref().filter(|last| last.to == release.version);
+            last.filter(|_| status.upgrade.is_none() && status.draining.is_none()).cloned()
+        };
+        let control = self.world.control();
+        let status =
+            control.until("the end of the upgrade", UPGRADE, |status| of_it(status).is_some()).await?;
+        Ok(of_it(&status).ok_or("no end")?)
     }
 
     /// Upgrades to a sound release, which has to work whatever happened before.

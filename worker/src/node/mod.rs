@@ -16,6 +16,7 @@
 //! in its next order, and this worker must not be behind.
 
 mod cut;
+mod deeds;
 mod keeping;
 mod opening;
 mod pairing;
@@ -23,7 +24,7 @@ mod pairing;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bumpless_os::channel::Channel;
@@ -32,11 +33,12 @@ use bumpless_shared::link::Note;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use crate::faults::{Deed, Script, Step};
 use crate::handover::link::LinkError;
 use crate::handover::snapshot::SnapshotError;
 use crate::handover::wires::{Happening, Wires};
 use crate::lifecycle::{Action, Event, Life, State};
-use crate::serve::Mode;
+use crate::serve::{Mode, Promise};
 use crate::stamp::Stamp;
 use crate::state::{self, FollowEvent, Writer};
 use crate::supervisor::{ConnectError, Connection, Reports, reconnect};
@@ -53,6 +55,8 @@ enum Input {
     Followed(Term, FollowEvent),
     State(Option<state::Event>),
     Connected(Connection),
+    Promised(Promise),
+    Deed(Deed),
 }
 
 /// Where tasks leave what the loop is to hear.
@@ -92,6 +96,10 @@ struct Worker {
     died_at: Option<Instant>,
     /// A new supervisor's, until it was told who this is.
     introduced: Option<Connection>,
+    /// Whether a promise of the other worker is being looked for in its logbook: one at a time.
+    holding_to: Arc<AtomicBool>,
+    /// What is to go wrong; nothing in a sound release.
+    script: Script,
 }
 
 /// Runs the worker that the supervisor started. Does not return: the process ends when its life does.
@@ -104,11 +112,18 @@ pub async fn run(end: OwnedFd, stamp: Stamp) -> Result<std::convert::Infallible,
     let (sender, mut inputs) = mpsc::unbounded_channel();
     let inbox = Inbox(sender);
     listen_to(connection.clone(), inbox.clone());
+    let (script, mut deeds) = Script::new(&stamp.faults);
+    let left = inbox.clone();
+    tokio::spawn(async move {
+        while let Some(deed) = deeds.recv().await {
+            left.send(Input::Deed(deed));
+        }
+    });
     let mut worker = Worker {
         life: Life::default(),
         stamp,
         inbox,
-        reports: Reports::start(connection),
+        reports: Reports::start(connection, script.clone()),
         open: None,
         descriptors: Vec::new(),
         wires: Vec::new(),
@@ -118,6 +133,8 @@ pub async fn run(end: OwnedFd, stamp: Stamp) -> Result<std::convert::Infallible,
         frozen_at: None,
         died_at: None,
         introduced: None,
+        holding_to: Arc::default(),
+        script,
     };
     loop {
         // The worker has a sender itself, so the queue never ends.
@@ -146,6 +163,7 @@ impl Worker {
     async fn hear(&mut self, input: Input) {
         match input {
             Input::Order(order, descriptors) => {
+                self.before_order(&order).await;
                 self.look_for_deaths().await;
                 self.descriptors = descriptors;
                 let life = std::mem::take(&mut self.life);
@@ -163,6 +181,8 @@ impl Worker {
                 self.introduced = Some(connection);
                 self.event(Event::Connected).await;
             }
+            Input::Promised(promise) => self.hold_to(promise),
+            Input::Deed(deed) => self.deed(deed).await,
         }
     }
 
@@ -192,9 +212,11 @@ impl Worker {
     async fn happened(&mut self, instance: Instance, happening: Happening) {
         match happening {
             Happening::Note(Note::Yield { term, sequence, handshakes }) => {
+                self.before(Step::Take).await;
                 self.event(Event::YieldCame { from: instance, term, sequence, handshakes }).await;
             }
             Happening::Note(Note::Took { term }) => {
+                self.before(Step::Resign).await;
                 self.be_patient();
                 let gap_us = self.frozen_at.map_or(0, |at| at.elapsed().as_micros() as u64);
                 self.event(Event::TookCame { from: instance, term, gap_us }).await;
@@ -205,14 +227,14 @@ impl Worker {
             Happening::Closed(error) => {
                 match error {
                     LinkError::Closed => {}
-                    LinkError::Io(_)
-                    | LinkError::Frame(_)
-                    | LinkError::Version(_)
-                    | LinkError::Full
-                    | LinkError::NotUp
-                    | LinkError::Operation(_)
-                    | LinkError::Unexpected(_) => {
-                        eprintln!("bumpless-node: link to worker {instance}: {error}")
+                    LinkError::Io(_) | LinkError::Version(_) | LinkError::Full | LinkError::NotUp => {
+                        eprintln!("bumpless-node: link to worker {instance}: {error}");
+                    }
+                    // More than silence: what is wrong is told before that.
+                    LinkError::Frame(_) | LinkError::Operation(_) | LinkError::Unexpected(_) => {
+                        eprintln!("bumpless-node: link to worker {instance}: {error}");
+                        let kind = Suspicion::Failing;
+                        self.event(Event::Suspicious { kind, reason: error.to_string() }).await;
                     }
                 }
                 self.event(Event::LinkClosed(instance)).await;
@@ -287,7 +309,10 @@ impl Worker {
                 self.cancel_moment();
                 None
             }
-            Action::Yield { cut } => Some(self.give(cut).await),
+            Action::Yield { cut } => {
+                self.before(Step::Yield).await;
+                Some(self.give(cut).await)
+            }
             Action::Relay => {
                 self.relay();
                 None

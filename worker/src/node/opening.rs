@@ -137,7 +137,9 @@ impl Worker {
         let inbox = self.inbox.clone();
         let judge = Box::new(move |kind, reason| inbox.suspect(kind, reason));
         let release = start.release.version.to_string();
-        let serving = Arc::new(Serving::new(release, self.stamp.clone(), patience, judge));
+        let inbox = self.inbox.clone();
+        let heed = Box::new(move |promise| inbox.send(Input::Promised(promise)));
+        let serving = Arc::new(Serving::new(release, self.stamp.clone(), patience, judge, heed));
         let pin = identity.pin();
         let node = Node::start(Config {
             tag,

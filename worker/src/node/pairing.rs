@@ -1,5 +1,6 @@
 //! Getting level with the other worker, from both ends, and staying so.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,9 +14,11 @@ use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::{Input, Worker, broken};
+use crate::faults::Step;
 use crate::handover::snapshot::{self, Announced, Progress, SnapshotError};
 use crate::handover::wires::{Ends, Talk, Wires};
 use crate::lifecycle::{Event, Pairing, Peer, State};
+use crate::serve::Promise;
 use crate::state::{FollowEvent, Follower, Marked, OrderError, Role, Sequencer, Start, Status, Writer};
 
 /// Between two reports of progress.
@@ -45,6 +48,7 @@ impl Worker {
             return Err(format!("slot {}: there are 1, 2 and 3", peer.tag));
         };
         open.node.peer(tag, strays).map_err(|error| format!("the socket for stray packets: {error}"))?;
+        self.script.wired(link.as_fd(), stream.as_fd());
         let ends = Ends { link, stream, process: Process::from_pidfd(pidfd), spoken: self.stamp.speaks };
         let (inbox, instance) = (self.inbox.clone(), peer.instance);
         let overdue = {
@@ -160,6 +164,7 @@ impl Worker {
 
     /// The snapshot is in: follow the logbook from there.
     pub(super) async fn taken_in(&mut self, instance: Instance, taken: Result<Writer, SnapshotError>) {
+        self.before(Step::Level).await;
         let receiving = self.receiving.take();
         let started = match taken {
             Ok(writer) => {
@@ -250,7 +255,10 @@ impl Worker {
         // What a holder writes wrongly after the cut is judged; before it, the candidate is.
         let frozen = matches!(self.life.state(), State::Frozen(_));
         match event {
-            FollowEvent::Marked(marked) => self.hash(marked),
+            FollowEvent::Marked(marked) => {
+                self.before(Step::Mark).await;
+                self.hash(marked);
+            }
             FollowEvent::Refused(refusal) => {
                 self.trouble(Trouble::RecordRefused, refusal.to_string());
                 if frozen {
@@ -272,6 +280,36 @@ impl Worker {
                 self.trouble(Trouble::SyncFailed, text);
             }
         }
+    }
+
+    /// What the holder acknowledged stands in its logbook by now, and so it can be found here once that is
+    /// read: otherwise it keeps less than it says, and after it nobody has what it acknowledged. One
+    /// promise at a time; those that come meanwhile are believed.
+    pub(super) fn hold_to(&self, promise: Promise) {
+        let follower = self.open.as_ref().and_then(|open| open.following.as_ref());
+        let (State::Frozen(frozen), Some(following), Some(sequencer)) =
+            (self.life.state(), follower, self.sequencer())
+        else {
+            return;
+        };
+        let (term, follower) = (frozen.term, following.follower.clone());
+        if follower.term() != term || self.holding_to.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (busy, inbox) = (self.holding_to.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            if follower.catch_up().await.is_ok() {
+                let looking = tokio::task::spawn_blocking(move || match promise {
+                    Promise::Content(name) => sequencer.store().contains(name),
+                    Promise::Append(id, index) => sequencer.store().has_append(id, index),
+                });
+                if let Ok(Ok(false)) = looking.await {
+                    let reason = format!("it acknowledged {promise}, and that is not in its logbook");
+                    inbox.suspect(Suspicion::Wrong, reason);
+                }
+            }
+            busy.store(false, Ordering::Release);
+        });
     }
 
     /// Appends a mark and hashes the state there.
@@ -320,10 +358,11 @@ impl Worker {
 
     pub(super) fn forget(&mut self, instance: Instance) {
         self.wires.retain(|wires| wires.peer.instance != instance);
-        if let Some(open) = &self.open
-            && self.wires.is_empty()
-        {
-            open.node.no_peer();
+        if self.wires.is_empty() {
+            self.script.unwired();
+            if let Some(open) = &self.open {
+                open.node.no_peer();
+            }
         }
     }
 
