@@ -6,7 +6,10 @@
 
 mod bad_input;
 mod faults;
+mod full_disk;
 mod held;
+mod hostile;
+mod injected;
 mod life;
 mod operator;
 mod publisher;
