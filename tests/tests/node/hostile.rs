@@ -10,7 +10,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bumpless_control::history::Event;
 use bumpless_control::status::{Ending, Last};
+use bumpless_shared::operation::LONGEST_RECORD;
 use bumpless_tests::configuration::Settings;
 use bumpless_tests::load::{read_back, read_back_these};
 use bumpless_tests::process::peak_resident;
@@ -26,6 +28,16 @@ fn watched() -> Settings {
 
 /// Memory that nobody may grow by, whoever floods him.
 const GROWTH: u64 = 40 << 20;
+
+/// What an operator is told has these words.
+async fn says(node: &UnderLoad, words: &str) -> Result<()> {
+    let entries = node.world.control().history(50).await?;
+    let told =
+        entries.iter().filter(|entry| entry.event == Event::Alarm).filter_map(|entry| entry.reason.as_ref());
+    let told: Vec<&String> = told.collect();
+    assert!(told.iter().any(|alarm| alarm.contains(words)), "{words:?} is not in {told:?}");
+    Ok(())
+}
 
 /// Upgrades to a release that does this at that moment.
 async fn upgrade_to(node: &mut UnderLoad, version: &str, at: (Step, Place), does: Does) -> Result<Last> {
@@ -92,10 +104,15 @@ async fn who_floods_before_the_cut_is_never_noticed() -> Result<()> {
     ] {
         let at = (Step::Level, Place::Before);
         let last = upgrade_to(&mut node, version, at, Does::Do(Deed::Flood(flood))).await?;
-        assert!([Ending::Failed, Ending::Undecided].contains(&last.result), "{flood:?}: {last:?}");
-        assert!(last.reason.as_ref().is_some_and(|why| !why.is_empty()), "{flood:?}: {last:?}");
+        assert_eq!(last.result, Ending::Failed, "{flood:?}: {last:?}");
+        let why = match flood {
+            Flood::Reports => "closed its control channel",
+            Flood::Notes | Flood::Answers | Flood::Credit | Flood::Records => "out of turn",
+        };
+        assert!(last.reason.as_ref().is_some_and(|reason| reason.contains(why)), "{flood:?}: {last:?}");
         assert_eq!(node.serving().await?.pid as u32, old);
     }
+    says(&node, "reports without a pause").await?;
     for (pid, before) in [old, supervisor].into_iter().zip(before) {
         let grown = peak_resident(pid)?.saturating_sub(before);
         assert!(grown < GROWTH, "process {pid} grew by {grown} bytes");
@@ -146,8 +163,18 @@ async fn who_sends_what_is_no_message_is_judged_bad_wherever_it_sends_it() -> Re
         ("1.5.0", (Step::Take, Place::After), Wire::Control),
     ] {
         let last = upgrade_to(&mut node, version, at, Does::Do(Deed::Garbage(wire))).await?;
-        assert_ne!(last.result, Ending::Committed, "{wire:?} {at:?}: {last:?}");
-        assert!(last.reason.as_ref().is_some_and(|why| !why.is_empty()), "{wire:?} {at:?}: {last:?}");
+        let ended = match at.0 {
+            Step::Take => Ending::RolledBack,
+            _ => Ending::Failed,
+        };
+        assert_eq!(last.result, ended, "{wire:?} {at:?}: {last:?}");
+        match wire {
+            Wire::Control => says(&node, "no report").await?,
+            Wire::Link | Wire::Stream => {
+                let why = last.reason.unwrap_or_default();
+                assert!(why.contains("sent something wrong"), "{wire:?} {at:?}: {why}");
+            }
+        }
         assert_eq!(node.serving().await?.pid, old, "{wire:?} {at:?}");
         node.more_writes(5).await?;
     }
@@ -173,5 +200,29 @@ async fn who_harms_the_old_workers_logbook_harms_nobody() -> Result<()> {
     }
     node.upgrade_well("1.9.0").await?;
     node.finish(Clients::WereServed).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_damages_chunk_files_that_both_share_is_judged_bad_and_no_client_gets_wrong_content() -> Result<()>
+{
+    for harm in [Harm::Scribble, Harm::Truncate] {
+        let mut node = UnderLoad::start(watched()).await?;
+        let old = node.serving().await?.pid;
+        let at = (Step::Take, Place::After);
+        let last = upgrade_to(&mut node, "1.1.0", at, Does::Do(Deed::Harm(Files::Chunks, harm))).await?;
+        assert_eq!(last.result, Ending::RolledBack, "{harm:?}: {last:?}");
+        assert!(last.reason.as_ref().is_some_and(|why| why.contains("get of")), "{harm:?}: {last:?}");
+        assert_eq!(node.serving().await?.pid, old);
+        node.more_writes(20).await?;
+        // What was in the damaged files cannot be read, and the rest can: no byte of it is another.
+        let (client, oracle) = (node.world.client().await?, node.load.oracle());
+        let lost = read_back(&client, oracle).await;
+        assert!(!lost.is_empty(), "nothing was damaged");
+        for (number, why) in lost {
+            let long = oracle.content(number).len() > LONGEST_RECORD;
+            assert!(long && why.contains("the node refused"), "{number}: {why}");
+        }
+    }
     Ok(())
 }

@@ -264,6 +264,10 @@ impl Life {
                     }
                 }
             }
+            // A candidate; without the supervisor it ends by itself.
+            State::Holding(Holding { pairing: Pairing::Feeding(_), .. }) => {
+                (self, vec![Action::Report(Report::Suspect { kind, reason })])
+            }
             State::Born
             | State::Opening { .. }
             | State::Ready { .. }

@@ -21,6 +21,10 @@ impl Driver {
                 eprintln!("bumplessd: worker {from}: {why}");
                 self.feed_in([Event::Closed(from)].into());
             }
+            News::Broke(from, why) => {
+                self.ledger.alarm(format!("worker {from} {why}; it is not heard any more"), unix_now());
+                self.feed_in([Event::Closed(from)].into());
+            }
             News::Ended(from, how) => {
                 let handle = self.edge.handles.get(&from).filter(|handle| !handle.end_was_expected());
                 let unexpected = handle.map(|handle| handle.worker.release.clone());

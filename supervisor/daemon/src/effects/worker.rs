@@ -24,8 +24,10 @@ pub enum News {
     NotGreeted(Instance, String),
     /// It reported.
     Report(Instance, Report),
-    /// The channel is closed, or it sent what is no message; it lives.
+    /// It closed the channel, or does not take orders any more; it lives.
     Closed(Instance, String),
+    /// It sent what no sound worker sends, and is not heard any more; it lives.
+    Broke(Instance, String),
     /// It has ended; how.
     Ended(Instance, Ending),
 }
@@ -129,10 +131,13 @@ async fn serve(
     mut inbox: UnboundedReceiver<(Command, Vec<OwnedFd>)>,
     news: UnboundedSender<News>,
 ) {
-    let why = talk(instance, &link, &mut inbox, &news).await;
+    let end = talk(instance, &link, &mut inbox, &news).await;
     let died = tokio::time::timeout(DYING, process.ended()).await.is_ok();
     if !died {
-        let _ = news.send(News::Closed(instance, why));
+        let _ = news.send(match end {
+            TalkEnd::Closed(why) => News::Closed(instance, why),
+            TalkEnd::Broke(why) => News::Broke(instance, why),
+        });
     }
     drop(link);
     if let Err(error) = process.ended().await {
@@ -146,13 +151,19 @@ async fn serve(
     let _ = news.send(News::Ended(instance, ending));
 }
 
+/// How a talk ended, in words.
+enum TalkEnd {
+    Closed(String),
+    Broke(String),
+}
+
 /// Talks until the channel ends; says why it did.
 async fn talk(
     instance: Instance,
     link: &Link,
     inbox: &mut UnboundedReceiver<(Command, Vec<OwnedFd>)>,
     news: &UnboundedSender<News>,
-) -> String {
+) -> TalkEnd {
     let version = match link.version {
         Some(version) => version,
         None => match greet(&link.channel).await {
@@ -160,10 +171,12 @@ async fn talk(
                 let _ = news.send(News::Greeted(instance, version));
                 version
             }
-            Err(Unmet::Closed) => return "closed its control channel before it greeted".into(),
+            Err(Unmet::Closed) => {
+                return TalkEnd::Closed("closed its control channel before it greeted".into());
+            }
             Err(Unmet::Refused(why)) => {
                 let _ = news.send(News::NotGreeted(instance, why.clone()));
-                return why;
+                return TalkEnd::Closed(why);
             }
         },
     };
@@ -172,18 +185,16 @@ async fn talk(
         loop {
             match link.channel.receive().await {
                 Ok(Some(_)) if !patience.lasts() => {
-                    return format!(
-                        "sent more than {BURST} reports without a pause; it is not heard any more"
-                    );
+                    return TalkEnd::Broke(format!("sent more than {BURST} reports without a pause"));
                 }
                 Ok(Some(Packet { bytes, .. })) => match frame::decode(&bytes, version, PACKET_LIMIT) {
                     Ok(report) => {
                         let _ = news.send(News::Report(instance, report));
                     }
-                    Err(error) => return error.to_string(),
+                    Err(error) => return TalkEnd::Broke(format!("sent what is no report: {error}")),
                 },
-                Ok(None) => return "closed its control channel".to_owned(),
-                Err(error) => return format!("its control channel failed: {error}"),
+                Ok(None) => return TalkEnd::Closed("closed its control channel".to_owned()),
+                Err(error) => return TalkEnd::Broke(format!("cannot be heard: {error}")),
             }
         }
     };
@@ -192,7 +203,7 @@ async fn talk(
             let order = Order { incarnation: link.incarnation, command };
             let bytes = match frame::encode(&order, version, PACKET_LIMIT) {
                 Ok(bytes) => bytes,
-                Err(error) => return format!("an order cannot be sent: {error}"),
+                Err(error) => return TalkEnd::Closed(format!("an order cannot be sent: {error}")),
             };
             let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
             if let Err(error) = link.channel.send(&bytes, &descriptors).await {
@@ -201,11 +212,11 @@ async fn talk(
                 break;
             }
         }
-        std::future::pending::<String>().await
+        std::future::pending::<TalkEnd>().await
     };
     tokio::select! {
-        why = hear => why,
-        why = say => why,
+        end = hear => end,
+        end = say => end,
     }
 }
 

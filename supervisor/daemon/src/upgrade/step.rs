@@ -639,6 +639,9 @@ fn candidate_fails(
             who,
             Said::Trouble(Trouble::LogbookDropped | Trouble::SyncFailed | Trouble::Poisoned, why),
         ) if who == holder => back_out(candidate, Verdict::Unknown(why), vec![], now, rules),
+        Event::Said(who, Said::Suspects(kind, why)) if who == holder => {
+            back_out(candidate, suspected(kind, why), vec![], now, rules)
+        }
         Event::Said(who, Said::Refused(order, why)) if who == holder => {
             let verdict = Verdict::Unknown(format!("the serving worker refused {order}: {why}"));
             back_out(candidate, verdict, vec![], now, rules)
@@ -674,8 +677,15 @@ fn backing_out(
     now: Moment,
     rules: &Rules,
 ) -> Step {
-    let id = candidate.new.instance;
+    let (holder, id) = (candidate.serving.worker.instance, candidate.new.instance);
     match event {
+        // It breaks the link and complains of a broken link: what the holder found tells more.
+        Event::Said(who, Said::Suspects(kind, why))
+            if who == holder && matches!(verdict, Verdict::Unknown(_)) =>
+        {
+            let (Candidate { serving, attempt, new }, verdict) = (candidate, suspected(kind, why));
+            (State::BackingOut { serving, attempt, new, verdict, alarm }, vec![])
+        }
         Event::Ended(who, how) if who == id => {
             gone(candidate, own_end(verdict, how, "before the cut"), vec![])
         }

@@ -108,6 +108,29 @@ fn a_late_candidate_is_killed_and_the_old_worker_keeps_serving() {
 }
 
 #[test]
+fn what_the_holder_finds_wrong_with_a_candidate_counts_for_more_than_what_that_one_says() {
+    let complaint = || Event::Said(2, Said::Trouble(Trouble::SyncFailed, "the link is closed".into()));
+    let finding = || Event::Said(1, Said::Suspects(Suspicion::Failing, "notes without end".into()));
+    for events in [[complaint(), finding()], [finding(), complaint()]] {
+        let state = State::Syncing {
+            serving: serving(),
+            attempt: attempt(),
+            new: worker(2, 1),
+            left: 9,
+            deadline: at(30),
+        };
+        let (state, effects) = events.into_iter().fold((state, vec![]), |(state, mut all), event| {
+            let (state, effects) = step(state, event, 1);
+            all.extend(effects);
+            (state, all)
+        });
+        assert_eq!(effects, [Effect::Kill(2)]);
+        let (_, effects) = step(state, Event::Ended(2, KILLED), 1);
+        assert_eq!(conclusion(&effects), Some(&Verdict::Bad("notes without end".into())));
+    }
+}
+
+#[test]
 fn different_hashes_end_the_upgrade_for_ever() {
     let step_of = super::state::Levelling::Hashing(super::state::Hashes { mark: 7, seen: vec![] });
     let state = State::Level {
