@@ -83,6 +83,7 @@ pub fn check(
                     say(format!("index {} is that one, valid until {}", index.version, Utc(index.expires)));
                 }
             }
+            Want::Build(name) => say(format!("build/{name} is signed by enough builders")),
             Want::Nothing => {}
         }
     }

@@ -308,7 +308,10 @@ impl Publisher {
         let everyone = Stage { after: 0, permille: 1000 };
         let rollout = match addition.rollout {
             Some(rollout) => rollout,
-            None => Rollout { start: 0, salt: random()?.short(), stages: vec![everyone] },
+            None => {
+                let (group, canaries, stages) = (None, Vec::new(), vec![everyone]);
+                Rollout { start: 0, salt: random()?.short(), group, canaries, stages }
+            }
         };
         self.draft.index.releases.push(ReleaseDocument {
             release: version.clone(),

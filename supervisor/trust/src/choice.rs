@@ -8,7 +8,10 @@ use bumpless_shared::release::{Release, Version};
 use bumpless_shared::version::Range;
 use sha2::{Digest as _, Sha256};
 
-use crate::document::{Artifact, Channel, Elders, IndexDocument, Kind, ReleaseDocument, Role, Rollout};
+use crate::build::Unattested;
+use crate::document::{
+    Artifact, Channel, Elders, Group, IndexDocument, Kind, ReleaseDocument, Role, Rollout,
+};
 use crate::refresh::{Trusted, not_expired};
 use crate::refused::Refused;
 use crate::time::Utc;
@@ -27,6 +30,8 @@ pub struct Machine {
     pub state: Option<StateRange>,
     /// What tells this machine from others; with a rollout's salt it gives the bucket.
     pub id: Digest,
+    /// The group that the machine's administrator put it in.
+    pub group: Option<Group>,
 }
 
 /// The targets whose workers run where this code was built for, the preferred one first. A machine with a
@@ -116,6 +121,13 @@ pub enum WhyNot {
     Paused(Channel),
     /// The root asks for a gate that this supervisor cannot check.
     Gate(&'static str),
+    /// The root asks for independent builders, and not enough of them have built this.
+    Unattested {
+        /// Which one.
+        version: Version,
+        /// What is missing.
+        why: Unattested,
+    },
     /// The channel has nothing newer.
     NothingNewer {
         /// What runs, if anything does.
@@ -204,6 +216,13 @@ pub enum WhyNot {
         /// This machine's place, 0 to 999.
         bucket: u16,
     },
+    /// Its rollout is for canaries and for machines of another group.
+    OtherGroup {
+        /// Which one.
+        version: Version,
+        /// This machine's.
+        ours: Option<Group>,
+    },
 }
 
 impl fmt::Display for WhyNot {
@@ -217,6 +236,9 @@ impl fmt::Display for WhyNot {
                 f,
                 "this network's root requires {what}, which this supervisor cannot check; upgrade the supervisor"
             ),
+            WhyNot::Unattested { version, why } => {
+                write!(f, "{version} needs independent builders who agree: {why}")
+            }
             WhyNot::NothingNewer { running: Some(running), channel } => {
                 write!(f, "nothing newer than {running} on channel {channel}")
             }
@@ -268,6 +290,13 @@ impl fmt::Display for WhyNot {
             WhyNot::NotYet { version, at: None, bucket } => write!(
                 f,
                 "{version} is not rolled out to this machine yet (bucket {bucket}); the publisher has not scheduled the stage that reaches it"
+            ),
+            WhyNot::OtherGroup { version, ours: Some(ours) } => {
+                write!(f, "{version} is rolled out to other groups of machines than {ours}")
+            }
+            WhyNot::OtherGroup { version, ours: None } => write!(
+                f,
+                "{version} is rolled out to certain groups of machines, and this one belongs to none; rollout.group puts it into one"
             ),
         }
     }
@@ -322,10 +351,25 @@ pub fn bucket(rollout: &Rollout, id: &Digest) -> u16 {
     (first.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte)) % 1000) as u16
 }
 
-/// From when on a machine with this bucket may take the release; nothing if no stage reaches it.
-pub fn eligible_at(rollout: &Rollout, bucket: u16) -> Option<u64> {
+/// From when on a machine with this bucket and group may take the release; nothing if no stage reaches it.
+pub fn eligible_at(rollout: &Rollout, bucket: u16, group: Option<&Group>) -> Option<u64> {
+    if is_canary(rollout, group) {
+        return Some(rollout.start);
+    }
+    if !is_for(rollout, group) {
+        return None;
+    }
     let stage = rollout.stages.iter().find(|stage| bucket < stage.permille)?;
     Some(rollout.start.saturating_add(stage.after))
+}
+
+fn is_canary(rollout: &Rollout, group: Option<&Group>) -> bool {
+    group.is_some_and(|group| rollout.canaries.contains(group))
+}
+
+/// Whether the rollout's stages count for a machine of this group.
+fn is_for(rollout: &Rollout, group: Option<&Group>) -> bool {
+    rollout.group.is_none() || rollout.group.as_ref() == group
 }
 
 impl Trusted {
@@ -361,17 +405,14 @@ impl Trusted {
             // A newer index is named, and could not be fetched: what is here may lack a revocation.
             return Err(WhyNot::Stale(Refused::Missing(crate::Want::Index(timestamp.index))));
         }
-        if self.root().gates().builders {
-            return Err(WhyNot::Gate("independent builders"));
-        }
-        match self.root().gates().elders {
+        match self.root().elders() {
             Elders::Off => {}
             Elders::Required => return Err(WhyNot::Gate("the elders' agreement")),
         }
         if index.paused {
             return Err(WhyNot::Paused(self.channel.clone()));
         }
-        let fits = |entry: &ReleaseDocument| fits(entry, index, machine, &quarantined);
+        let fits = |entry: &ReleaseDocument| self.fits(entry, index, machine, &quarantined);
         match request {
             Request::Version(version) => {
                 let Some(entry) = index.releases.iter().find(|entry| entry.release == *version) else {
@@ -405,6 +446,56 @@ impl Trusted {
         }
     }
 
+    fn fits(
+        &self,
+        entry: &ReleaseDocument,
+        index: &IndexDocument,
+        machine: &Machine,
+        quarantined: impl Fn(&Digest) -> Option<String>,
+    ) -> Result<Choice, WhyNot> {
+        let version = entry.release.clone();
+        let workers = || entry.artifacts.iter().filter(|artifact| artifact.kind == Kind::Worker);
+        let artifact =
+            machine.targets.iter().find_map(|target| workers().find(|artifact| artifact.target == *target));
+        let Some(artifact) = artifact else {
+            let has = workers().map(|artifact| artifact.target.clone()).collect();
+            return Err(WhyNot::Target { version, wanted: machine.targets.clone(), has });
+        };
+        if let Some(why) = forbids(index, &artifact.raw_sha256, entry.counter) {
+            return Err(WhyNot::Forbidden(version, why));
+        }
+        if let Some(reason) = quarantined(&artifact.raw_sha256) {
+            return Err(WhyNot::Quarantined { version, reason });
+        }
+        if machine.supervisor < entry.min_supervisor {
+            return Err(WhyNot::Supervisor { version, needs: entry.min_supervisor, is: machine.supervisor });
+        }
+        if machine.contract.common(entry.contract).is_err() {
+            return Err(WhyNot::Contract { version, its: entry.contract, ours: machine.contract });
+        }
+        let spoken = |number: &u16| *number >= index.protocol_min && !index.protocol_revoked.contains(number);
+        if !(entry.protocol.min..=entry.protocol.max).any(|number| spoken(&number)) {
+            return Err(WhyNot::Protocol { version, its: entry.protocol, min: index.protocol_min });
+        }
+        if let Some(serving) = machine.state
+            && !entry.state.reads(&serving)
+        {
+            return Err(WhyNot::State { version, reads: entry.state, serving });
+        }
+        self.attested(entry, artifact).map_err(|why| WhyNot::Unattested { version, why })?;
+        Ok(Choice { entry: entry.clone(), artifact: artifact.clone(), index_version: index.version })
+    }
+
+    /// The builders' gate; open where the root names none.
+    fn attested(&self, entry: &ReleaseDocument, artifact: &Artifact) -> Result<(), Unattested> {
+        if self.root().builders().is_none() {
+            return Ok(());
+        }
+        let name = entry.build.sums_sha256.ok_or(Unattested::Unnamed)?;
+        let build = self.builds.get(&name).ok_or(Unattested::Unknown(name))?;
+        if build.is_about(entry, artifact) { Ok(()) } else { Err(Unattested::Other(name)) }
+    }
+
     fn unknown(&self, version: &Version, index: &IndexDocument) -> WhyNot {
         let mut entries: Vec<_> = index.releases.iter().collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.counter));
@@ -432,49 +523,11 @@ fn forbids(index: &IndexDocument, sha256: &Digest, counter: u64) -> Option<Forbi
 }
 
 fn reached(entry: &ReleaseDocument, machine: &Machine, now: u64) -> Result<(), WhyNot> {
-    let bucket = bucket(&entry.rollout, &machine.id);
-    let at = eligible_at(&entry.rollout, bucket);
-    if at.is_some_and(|at| at <= now) {
-        Ok(())
-    } else {
-        Err(WhyNot::NotYet { version: entry.release.clone(), at, bucket })
+    let (rollout, version, group) = (&entry.rollout, entry.release.clone(), machine.group.as_ref());
+    let bucket = bucket(rollout, &machine.id);
+    match eligible_at(rollout, bucket, group) {
+        Some(at) if at <= now => Ok(()),
+        None if !is_for(rollout, group) => Err(WhyNot::OtherGroup { version, ours: machine.group.clone() }),
+        at => Err(WhyNot::NotYet { version, at, bucket }),
     }
-}
-
-fn fits(
-    entry: &ReleaseDocument,
-    index: &IndexDocument,
-    machine: &Machine,
-    quarantined: impl Fn(&Digest) -> Option<String>,
-) -> Result<Choice, WhyNot> {
-    let version = entry.release.clone();
-    let workers = || entry.artifacts.iter().filter(|artifact| artifact.kind == Kind::Worker);
-    let artifact =
-        machine.targets.iter().find_map(|target| workers().find(|artifact| artifact.target == *target));
-    let Some(artifact) = artifact else {
-        let has = workers().map(|artifact| artifact.target.clone()).collect();
-        return Err(WhyNot::Target { version, wanted: machine.targets.clone(), has });
-    };
-    if let Some(why) = forbids(index, &artifact.raw_sha256, entry.counter) {
-        return Err(WhyNot::Forbidden(version, why));
-    }
-    if let Some(reason) = quarantined(&artifact.raw_sha256) {
-        return Err(WhyNot::Quarantined { version, reason });
-    }
-    if machine.supervisor < entry.min_supervisor {
-        return Err(WhyNot::Supervisor { version, needs: entry.min_supervisor, is: machine.supervisor });
-    }
-    if machine.contract.common(entry.contract).is_err() {
-        return Err(WhyNot::Contract { version, its: entry.contract, ours: machine.contract });
-    }
-    let spoken = |number: &u16| *number >= index.protocol_min && !index.protocol_revoked.contains(number);
-    if !(entry.protocol.min..=entry.protocol.max).any(|number| spoken(&number)) {
-        return Err(WhyNot::Protocol { version, its: entry.protocol, min: index.protocol_min });
-    }
-    if let Some(serving) = machine.state
-        && !entry.state.reads(&serving)
-    {
-        return Err(WhyNot::State { version, reads: entry.state, serving });
-    }
-    Ok(Choice { entry: entry.clone(), artifact: artifact.clone(), index_version: index.version })
 }

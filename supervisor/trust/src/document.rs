@@ -5,13 +5,15 @@
 //! | `root/<N>.json` | root | which keys speak for which role |
 //! | `timestamp.json` | timestamp | which index is the newest, renewed often |
 //! | `index/<V>.json` | release | every release of one channel and which of them may run |
+//! | `build/<sha256>` | builders | what a release consists of, as its builders found; reached like a blob |
 //! | `blob/<sha256>` | none | an artifact; reached only through its hash in the index |
 //!
 //! Each signed file has `<name>.sigs` beside it. Times are unix seconds, sizes are bytes.
 //!
 //! The formats can evolve without a flag day: the object `x` may hold anything and is ignored; an artifact of
-//! an unknown `kind` is skipped whole; a new `spec` is published beside this one under names of its own.
-//! Every other unknown field is refused, so that nothing which an author thought important is ever ignored.
+//! an unknown `kind` is skipped whole; a new `spec` is published beside this one under names of its own
+//! (`2/root/<N>.json` and so on, for as long as there are machines that read only this one). Every other
+//! unknown field is refused, so that nothing which an author thought important is ever ignored.
 
 use std::fmt;
 use std::num::NonZeroU8;
@@ -25,10 +27,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+pub use crate::name::{Channel, Group, NotAChannel, NotAGroup};
+
 /// The only `spec` that this crate reads.
 pub const SPEC: u32 = 1;
 /// Bytes of a root, timestamp or index; a larger one is refused unread.
 pub const MAX_DOCUMENT: u64 = 256 * 1024;
+/// Bytes of a file under `build/`: one line for each target.
+pub const MAX_BUILD: u64 = 16 * 1024;
 /// Bytes of a `.sigs` file.
 pub const MAX_SIGNATURES: u64 = 16 * 1024;
 
@@ -239,7 +245,8 @@ pub struct ReleaseDocument {
     pub x: Extra,
 }
 
-/// How a release spreads: from `start + after` on, machines whose bucket is below `permille` may take it.
+/// How a release spreads: from `start` on, every canary may take it; from `start + after` on, machines whose
+/// bucket is below `permille`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollout {
@@ -247,6 +254,12 @@ pub struct Rollout {
     pub start: u64,
     /// Mixed with the machine's id, so that not always the same machines come first.
     pub salt: String,
+    /// The stages reach only machines of this group; absent: any machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
+    /// Groups that wait for no stage: with the only stage at 0 ‰, nobody but they take the release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub canaries: Vec<Group>,
     /// In rising order.
     pub stages: Vec<Stage>,
 }
@@ -265,7 +278,7 @@ pub struct Stage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Build {
-    /// SHA-256 of the list of hashes that independent builders attest; null: none.
+    /// SHA-256 of the [`crate::build::BuildDocument`] that independent builders attest; null: none.
     pub sums_sha256: Option<Digest>,
     /// Source revision, for people.
     pub commit: String,
@@ -299,7 +312,7 @@ impl Artifact {
 }
 
 /// The kinds of artifacts that this supervisor understands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// The node.
@@ -317,7 +330,9 @@ pub enum Encoding {
 }
 
 /// Reads artifacts of known kinds strictly, and no others at all.
-fn known_artifacts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Artifact>, D::Error> {
+pub(crate) fn known_artifacts<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     #[derive(Deserialize)]
     struct Peek {
         kind: String,
@@ -330,53 +345,6 @@ fn known_artifacts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Art
         }
     }
     Ok(known)
-}
-
-/// A channel's name: 1 to 32 characters of `a-z 0-9 -`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Channel(String);
-
-/// The text is no channel's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotAChannel(String);
-
-impl fmt::Display for NotAChannel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is not a channel (such as stable: 1 to 32 of a-z 0-9 -)", self.0)
-    }
-}
-
-impl std::error::Error for NotAChannel {}
-
-impl TryFrom<String> for Channel {
-    type Error = NotAChannel;
-
-    fn try_from(text: String) -> Result<Self, NotAChannel> {
-        let allowed = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-');
-        let good = (1..=32).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-');
-        if good { Ok(Channel(text)) } else { Err(NotAChannel(text.chars().take(40).collect())) }
-    }
-}
-
-impl std::str::FromStr for Channel {
-    type Err = NotAChannel;
-
-    fn from_str(text: &str) -> Result<Self, NotAChannel> {
-        text.to_owned().try_into()
-    }
-}
-
-impl From<Channel> for String {
-    fn from(channel: Channel) -> String {
-        channel.0
-    }
-}
-
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 macro_rules! literal_type {
@@ -394,6 +362,7 @@ macro_rules! literal_type {
 literal_type!(RootType, Root);
 literal_type!(TimestampType, Timestamp);
 literal_type!(IndexType, Index);
+literal_type!(BuildType, Build);
 
 /// Verified bytes are not the file that they should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -419,11 +388,11 @@ impl fmt::Display for BadDocument {
     }
 }
 
-/// Parses a file of type `expected`; only called with verified bytes.
+/// Parses a file of type `expected`. A client calls this with verified bytes only, a publisher with its own.
 ///
 /// # Errors
 /// The bytes are not exactly such a file.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], expected: &str) -> Result<T, BadDocument> {
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], expected: &str) -> Result<T, BadDocument> {
     #[derive(Deserialize)]
     struct Head {
         #[serde(rename = "type")]
@@ -483,11 +452,7 @@ impl ReleaseDocument {
             return bad("the stages of its rollout do not rise from 0 to 1000");
         }
         for (at, artifact) in self.artifacts.iter().enumerate() {
-            let allowed = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
-            if artifact.target.is_empty()
-                || artifact.target.len() > 64
-                || !artifact.target.bytes().all(allowed)
-            {
+            if !is_target(&artifact.target) {
                 return bad("a target is not 1 to 64 of a-z 0-9 _ - .");
             }
             let same = |other: &Artifact| (other.kind, &other.target) == (artifact.kind, &artifact.target);
@@ -504,4 +469,10 @@ impl ReleaseDocument {
         }
         Ok(())
     }
+}
+
+/// Whether this can be a target: 1 to 64 of `a-z 0-9 _ - .`.
+pub(crate) fn is_target(text: &str) -> bool {
+    let allowed = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }

@@ -14,6 +14,7 @@ pub const MAX_KEYS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Key {
     bytes: [u8; 32],
+    text: String,
     minisign: PublicKey,
 }
 
@@ -50,12 +51,17 @@ impl Key {
             return Err(BadKey::Weak);
         }
         let minisign = PublicKey::from_base64(text).map_err(|_| BadKey::NotMinisign)?;
-        Ok(Key { bytes, minisign })
+        Ok(Key { bytes, text: text.to_owned(), minisign })
     }
 
     /// The 32 bytes.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.bytes
+    }
+
+    /// The text that it was read from.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     pub(crate) fn minisign(&self) -> &PublicKey {

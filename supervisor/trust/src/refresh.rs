@@ -3,13 +3,17 @@
 //! The caller fetches what [`Refresh::want`] names, hands it to [`Refresh::answer`], and makes durable what
 //! that returns, in order, before it fetches the next. It decides nothing itself.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use bumpless_shared::digest::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::document::{Channel, IndexDocument, IndexPin, MAX_DOCUMENT, Role, TimestampDocument, parse};
+use crate::build::{self, BuildDocument, MAX_BUILDS};
+use crate::document::{
+    Channel, IndexDocument, IndexPin, MAX_BUILD, MAX_DOCUMENT, Role, TimestampDocument, parse,
+};
 use crate::refused::Refused;
 use crate::root::Root;
 use crate::signature::Signatures;
@@ -79,6 +83,8 @@ pub struct Trusted {
     root_bytes: Vec<u8>,
     pub(crate) timestamp: Option<Held<TimestampDocument>>,
     pub(crate) index: Option<Held<IndexDocument>>,
+    /// What builders signed, of releases that the index names. Not kept: fetched again after a restart.
+    pub(crate) builds: BTreeMap<Digest, BuildDocument>,
 }
 
 /// The file to fetch next.
@@ -90,6 +96,8 @@ pub enum Want {
     Timestamp,
     /// Exactly this index.
     Index(IndexPin),
+    /// What builders signed, by its SHA-256.
+    Build(Digest),
     /// The refresh is complete.
     Nothing,
 }
@@ -102,6 +110,7 @@ impl Want {
             Want::Root(version) => Some((Role::Root.path(version), MAX_DOCUMENT)),
             Want::Timestamp => Some((Role::Timestamp.path(0), MAX_DOCUMENT)),
             Want::Index(pin) => Some((Role::Release.path(pin.version), pin.size.min(MAX_DOCUMENT))),
+            Want::Build(name) => Some((format!("build/{name}").into(), MAX_BUILD)),
             Want::Nothing => None,
         }
     }
@@ -200,7 +209,6 @@ impl Trusted {
         channel: Channel,
     ) -> Result<(Trusted, Vec<Keep>, Vec<Damage>), Refused> {
         let mut keep = Vec::new();
-        let mut damage = Vec::new();
         let mut roots = Vec::new();
         for signed in stored.roots {
             roots.push((self_signed(&signed)?, signed));
@@ -233,11 +241,9 @@ impl Trusted {
                 }
             }
         };
-        let mut trusted =
-            Trusted { channel, root, root_bytes: root_signed.bytes, timestamp: None, index: None };
         let (mut timestamps, mut indexes) = (stored.timestamps, stored.indexes);
         if let Some(oldest) = &oldest {
-            for role in rotated(oldest, &trusted.root) {
+            for role in rotated(oldest, &root) {
                 keep.push(Keep::Forget(role));
                 match role {
                     Role::Timestamp => timestamps.clear(),
@@ -245,52 +251,16 @@ impl Trusted {
                     Role::Root => {}
                 }
             }
-            if left_over || oldest.version() < trusted.root.version() {
-                keep.push(Keep::DropOlder(Role::Root, trusted.root.version()));
+            if left_over || oldest.version() < root.version() {
+                keep.push(Keep::DropOlder(Role::Root, root.version()));
             }
         }
-        let (several_timestamps, several_indexes) = (timestamps.len() > 1, indexes.len() > 1);
-        for signed in timestamps {
-            match timestamp(&trusted.root, &trusted.channel, signed) {
-                Ok(held) => {
-                    if trusted
-                        .timestamp
-                        .as_ref()
-                        .is_none_or(|best| best.document.version < held.document.version)
-                    {
-                        trusted.timestamp = Some(held);
-                    }
-                }
-                Err(why) => damage.push(Damage(Role::Timestamp, why)),
-            }
-        }
-        for signed in indexes {
-            match index(&trusted.root, &trusted.channel, signed) {
-                Ok(held) => {
-                    if trusted.index.as_ref().is_none_or(|best| best.document.version < held.document.version)
-                    {
-                        trusted.index = Some(held);
-                    }
-                }
-                Err(why) => damage.push(Damage(Role::Release, why)),
-            }
-        }
-        match &trusted.timestamp {
-            Some(held) if several_timestamps => {
-                keep.push(Keep::DropOlder(Role::Timestamp, held.document.version));
-            }
-            None if damage.iter().any(|Damage(role, _)| *role == Role::Timestamp) => {
-                keep.push(Keep::Forget(Role::Timestamp));
-            }
-            Some(_) | None => {}
-        }
-        match &trusted.index {
-            Some(held) if several_indexes => keep.push(Keep::DropOlder(Role::Release, held.document.version)),
-            None if damage.iter().any(|Damage(role, _)| *role == Role::Release) => {
-                keep.push(Keep::Forget(Role::Release));
-            }
-            Some(_) | None => {}
-        }
+        let mut newest = Newest { root: &root, before: oldest.as_ref(), keep, damage: Vec::new() };
+        let timestamp = newest.of(Role::Timestamp, timestamps, |signed| timestamp(&root, &channel, signed));
+        let index = newest.of(Role::Release, indexes, |signed| index(&root, &channel, signed));
+        let Newest { keep, damage, .. } = newest;
+        let (root_bytes, builds) = (root_signed.bytes, BTreeMap::new());
+        let trusted = Trusted { channel, root, root_bytes, timestamp, index, builds };
         Ok((trusted, keep, damage))
     }
 
@@ -326,6 +296,15 @@ impl Trusted {
         built.max(timestamp).max(index)
     }
 
+    /// What builders signed of the newest releases that is still to be fetched, if the root names builders.
+    fn unattested(&self) -> Want {
+        let (Some(index), Some(_)) = (self.index(), self.root.builders()) else { return Want::Nothing };
+        let mut newest: Vec<_> = index.releases.iter().collect();
+        newest.sort_by_key(|entry| std::cmp::Reverse(entry.counter));
+        let names = newest.into_iter().take(MAX_BUILDS).filter_map(|entry| entry.build.sums_sha256);
+        names.into_iter().find(|name| !self.builds.contains_key(name)).map_or(Want::Nothing, Want::Build)
+    }
+
     /// Whether the clock can be right.
     ///
     /// # Errors
@@ -336,10 +315,77 @@ impl Trusted {
     }
 }
 
+/// A kept file that has a version.
+trait Versioned {
+    fn version(&self) -> u64;
+}
+
+impl Versioned for TimestampDocument {
+    fn version(&self) -> u64 {
+        self.version
+    }
+}
+
+impl Versioned for IndexDocument {
+    fn version(&self) -> u64 {
+        self.version
+    }
+}
+
+/// Finds the newest file of a role among those that a crash may have left.
+struct Newest<'a> {
+    root: &'a Root,
+    before: Option<&'a Root>,
+    keep: Vec<Keep>,
+    damage: Vec<Damage>,
+}
+
+impl Newest<'_> {
+    fn of<T: Versioned>(
+        &mut self,
+        role: Role,
+        files: Vec<Signed>,
+        read: impl Fn(Signed) -> Result<Held<T>, Refused>,
+    ) -> Option<Held<T>> {
+        let (several, mut unread) = (files.len() > 1, false);
+        let mut newest: Option<Held<T>> = None;
+        for signed in files {
+            match read(signed.clone()) {
+                Ok(held) => {
+                    let newer =
+                        newest.as_ref().is_none_or(|best| best.document.version() < held.document.version());
+                    if newer {
+                        newest = Some(held);
+                    }
+                }
+                Err(why) => {
+                    unread = true;
+                    let outdated =
+                        self.before.is_some_and(|before| outdated(role, before, self.root, &signed));
+                    if !outdated {
+                        self.damage.push(Damage(role, why));
+                    }
+                }
+            }
+        }
+        match &newest {
+            Some(held) if several => self.keep.push(Keep::DropOlder(role, held.document.version())),
+            None if unread => self.keep.push(Keep::Forget(role)),
+            Some(_) | None => {}
+        }
+        newest
+    }
+}
+
 /// The roles, but root, whose keys differ between two roots.
 fn rotated(from: &Root, to: &Root) -> Vec<Role> {
     let differs = |role: &Role| !from.keys(*role).same_keys(to.keys(*role));
     [Role::Timestamp, Role::Release].into_iter().filter(differs).collect()
+}
+
+/// Whether a kept file was signed by enough keys before, and is not any more: the threshold has risen.
+fn outdated(role: Role, before: &Root, now: &Root, signed: &Signed) -> bool {
+    verified(role, before, signed).is_ok() && verified(role, now, signed).is_err()
 }
 
 /// One run through the client's order, at one fixed moment.
@@ -387,7 +433,16 @@ impl Refresh {
             }
             (Want::Timestamp, Answer::Found(signed)) => self.next_timestamp(signed),
             (Want::Index(pin), Answer::Found(signed)) => self.next_index(pin, signed),
-            (want @ (Want::Timestamp | Want::Index(_)), Answer::Missing) => Err(Refused::Missing(want)),
+            (Want::Build(name), Answer::Found(signed)) => {
+                let build = build::verified(&self.trusted.root, name, &signed)
+                    .map_err(|why| Refused::Build(name, why))?;
+                self.trusted.builds.insert(name, build);
+                self.want = self.trusted.unattested();
+                Ok(Vec::new())
+            }
+            (want @ (Want::Timestamp | Want::Index(_) | Want::Build(_)), Answer::Missing) => {
+                Err(Refused::Missing(want))
+            }
             (Want::Nothing, Answer::Found(_) | Answer::Missing) => Err(Refused::NotAsked),
         }
     }
@@ -408,14 +463,24 @@ impl Refresh {
             return Err(Refused::RootVersion { expected, found: new.version() });
         }
         let mut keep = vec![Keep::Put(Role::Root, new.version(), signed.clone())];
-        for role in rotated(old, &new) {
-            keep.push(Keep::Forget(role));
-            match role {
-                Role::Timestamp => self.trusted.timestamp = None,
-                Role::Release => self.trusted.index = None,
-                Role::Root => {}
+        let rotated = rotated(old, &new);
+        for role in [Role::Timestamp, Role::Release] {
+            let held = match role {
+                Role::Timestamp => self.trusted.timestamp.as_ref().map(|held| &held.signed),
+                Role::Release => self.trusted.index.as_ref().map(|held| &held.signed),
+                Role::Root => None,
+            };
+            if rotated.contains(&role) || held.is_some_and(|signed| outdated(role, old, &new, signed)) {
+                keep.push(Keep::Forget(role));
+                match role {
+                    Role::Timestamp => self.trusted.timestamp = None,
+                    Role::Release => self.trusted.index = None,
+                    Role::Root => {}
+                }
             }
         }
+        // They counted under the old root's builders and its threshold.
+        self.trusted.builds.clear();
         keep.push(Keep::DropOlder(Role::Root, new.version()));
         self.trusted.root = new;
         self.trusted.root_bytes = signed.bytes;
@@ -471,7 +536,7 @@ impl Refresh {
         match &self.trusted.index {
             Some(held) if held.document.version == pin.version => {
                 not_expired(Role::Release, held.document.expires, self.now)?;
-                self.want = Want::Nothing;
+                self.want = self.trusted.unattested();
             }
             Some(_) | None => self.want = Want::Index(pin),
         }
@@ -491,8 +556,12 @@ impl Refresh {
         not_expired(role, new.document.expires, self.now)?;
         let version = new.document.version;
         let keep = vec![Keep::Put(role, version, new.signed.clone()), Keep::DropOlder(role, version)];
+        let named = |name: &Digest| {
+            new.document.releases.iter().any(|entry| entry.build.sums_sha256.as_ref() == Some(name))
+        };
+        self.trusted.builds.retain(|name, _| named(name));
         self.trusted.index = Some(new);
-        self.want = Want::Nothing;
+        self.want = self.trusted.unattested();
         Ok(keep)
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bumpless_shared::digest::Digest;
 
+use crate::build::BadBuild;
 use crate::document::{BadDocument, Channel, IndexPin, MAX_DOCUMENT, Role};
 use crate::refresh::{MAX_ROOTS, Want};
 use crate::root::BadRoot;
@@ -85,6 +86,8 @@ pub enum Refused {
         /// Its SHA-256.
         sha256: Digest,
     },
+    /// What builders signed, under this name.
+    Build(Digest, BadBuild),
     /// The feed has no such file.
     Missing(Want),
     /// An answer to a question that was not asked.
@@ -153,10 +156,12 @@ impl fmt::Display for Refused {
                 "index {} is not the one that the timestamp names: {size} bytes with SHA-256 {sha256} instead of {} bytes with {}",
                 pin.version, pin.size, pin.sha256
             ),
+            Refused::Build(name, why) => write!(f, "build/{name} is refused: {why}"),
             Refused::Missing(want) => match want {
                 Want::Root(version) => write!(f, "the feed has no root {version}"),
                 Want::Timestamp => f.write_str("the feed has no timestamp.json"),
                 Want::Index(pin) => write!(f, "the feed has no index {}, which its timestamp names", pin.version),
+                Want::Build(name) => write!(f, "the feed has no build/{name}, which its index names"),
                 Want::Nothing => f.write_str("nothing was asked for"),
             },
             Refused::NotAsked => f.write_str("an answer came that nothing had been asked for"),

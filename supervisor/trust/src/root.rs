@@ -16,17 +16,9 @@ pub struct Root {
     root: Keys,
     release: Keys,
     timestamp: Keys,
+    builders: Option<Keys>,
     timestamp_valid: u64,
-    gates: Gates,
-}
-
-/// Who else must agree before a release may be installed; all of them have to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gates {
-    /// Independent builders attest the same bytes.
-    pub builders: bool,
-    /// The network's elders have seen the same index.
-    pub elders: Elders,
+    elders: Elders,
 }
 
 /// A root cannot be used.
@@ -90,11 +82,12 @@ impl Root {
             network: document.network,
             version: document.version,
             expires: document.expires,
-            gates: Gates { builders: builders.is_some(), elders: document.elders },
             root,
             release,
             timestamp,
+            builders,
             timestamp_valid,
+            elders: document.elders,
         })
     }
 
@@ -127,8 +120,13 @@ impl Root {
         self.timestamp_valid
     }
 
-    /// Who else must agree.
-    pub fn gates(&self) -> Gates {
-        self.gates
+    /// Who must have built the same bytes before a release may be installed; none if nobody is asked.
+    pub fn builders(&self) -> Option<&Keys> {
+        self.builders.as_ref()
+    }
+
+    /// Whether the network's elders must have seen the same index.
+    pub fn elders(&self) -> Elders {
+        self.elders
     }
 }

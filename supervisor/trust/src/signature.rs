@@ -4,8 +4,8 @@ use std::fmt;
 
 use minisign_verify::Signature;
 
-use crate::document::{MAX_SIGNATURES, Role};
-use crate::keys::Keys;
+use crate::document::MAX_SIGNATURES;
+use crate::keys::{Key, Keys};
 
 /// Signatures in one file.
 pub const MAX_BLOCKS: usize = 16;
@@ -86,22 +86,13 @@ impl Signatures {
         Ok(Signatures(blocks.iter().enumerate().map(decode).collect::<Result<_, _>>()?))
     }
 
-    /// The version for which enough distinct keys have signed `bytes` in `role`. What the trusted comment
+    /// The version for which enough distinct keys have signed `bytes` as `role`. What the trusted comment
     /// says counts only in a signature that verified; only prehashed signatures do.
     ///
     /// # Errors
     /// [`BadSignatures::TooFew`].
-    pub fn verify(&self, keys: &Keys, role: Role, bytes: &[u8]) -> Result<u64, BadSignatures> {
-        let mut signed: Vec<(u64, &[u8; 32])> = Vec::new();
-        for signature in &self.0 {
-            let signer =
-                keys.keys().iter().find(|key| key.minisign().verify(bytes, signature, false).is_ok());
-            let Some(signer) = signer else { continue };
-            let Some(version) = version_in(signature.trusted_comment(), role) else { continue };
-            if !signed.contains(&(version, signer.bytes())) {
-                signed.push((version, signer.bytes()));
-            }
-        }
+    pub fn verify(&self, keys: &Keys, role: impl fmt::Display, bytes: &[u8]) -> Result<u64, BadSignatures> {
+        let signed = self.signed(keys, &role, bytes);
         let count = |version: u64| signed.iter().filter(|(signed, _)| *signed == version).count();
         let best = signed.iter().map(|(version, _)| (count(*version), *version)).max();
         match best {
@@ -110,14 +101,41 @@ impl Signatures {
             None => Err(BadSignatures::TooFew { have: 0, need: keys.threshold() }),
         }
     }
+
+    /// Which keys have signed `bytes` as `role` at `version`: for a publisher that asks who is missing.
+    pub fn signers<'a>(
+        &self,
+        keys: &'a Keys,
+        role: impl fmt::Display,
+        version: u64,
+        bytes: &[u8],
+    ) -> Vec<&'a Key> {
+        let signed = self.signed(keys, &role, bytes);
+        signed.into_iter().filter(|(signed, _)| *signed == version).map(|(_, key)| key).collect()
+    }
+
+    /// Each version that was signed with each distinct key that signed it.
+    fn signed<'a>(&self, keys: &'a Keys, role: &dyn fmt::Display, bytes: &[u8]) -> Vec<(u64, &'a Key)> {
+        let mut signed: Vec<(u64, &Key)> = Vec::new();
+        for signature in &self.0 {
+            let signer =
+                keys.keys().iter().find(|key| key.minisign().verify(bytes, signature, false).is_ok());
+            let Some(signer) = signer else { continue };
+            let Some(version) = version_in(signature.trusted_comment(), role) else { continue };
+            if !signed.contains(&(version, signer)) {
+                signed.push((version, signer));
+            }
+        }
+        signed
+    }
 }
 
 /// The trusted comment that a signature must have.
-pub fn trusted_comment(role: Role, version: u64) -> String {
+pub fn trusted_comment(role: impl fmt::Display, version: u64) -> String {
     format!("bumpless/1 {role} {version}")
 }
 
-fn version_in(comment: &str, role: Role) -> Option<u64> {
+fn version_in(comment: &str, role: &dyn fmt::Display) -> Option<u64> {
     let version = comment.rsplit(' ').next()?.parse().ok()?;
     // Written again and compared whole: no leading zero, no sign, no second space.
     (comment == trusted_comment(role, version)).then_some(version)
@@ -127,7 +145,7 @@ fn version_in(comment: &str, role: Role) -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::document::KeysDocument;
+    use crate::document::{KeysDocument, Role};
     use minisign::KeyPair;
     use std::num::NonZeroU8;
 

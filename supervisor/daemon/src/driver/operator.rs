@@ -224,6 +224,7 @@ impl Driver {
             contract: bumpless_shared::version::SPOKEN,
             state: running.as_ref().map(|running| running.state),
             id: self.edge.machine_id(),
+            group: None,
         };
         let running = running.as_ref().zip(release.as_ref());
         let running = running.map(|(record, release)| Running { release, counter: record.counter });

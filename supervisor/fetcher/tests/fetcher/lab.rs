@@ -149,6 +149,7 @@ pub fn choose(feed: &Feed) -> Result<Choice, WhyNot> {
         contract: Range { min: 1, max: 1 },
         state: None,
         id: Digest([1; 32]),
+        group: None,
     };
     feed.choose(&machine, None, &Request::Newest, |_| None, NOW)
 }

@@ -3,8 +3,7 @@ use crate::feed::*;
 use bumpless_shared::control::StateRange;
 use bumpless_shared::release::Release;
 use bumpless_shared::version::Range;
-use bumpless_trust::choice::{bucket, eligible_at};
-use bumpless_trust::document::{ReleaseDocument, Rollout, Stage};
+use bumpless_trust::document::{Elders, ReleaseDocument};
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::{Choice, Forbidden, Machine, Refused, Request, Role, Running, Trusted, WhyNot};
 
@@ -168,38 +167,6 @@ fn a_release_can_be_asked_for_by_name_but_not_backwards() {
 }
 
 #[test]
-fn a_rollout_reaches_each_machine_at_its_own_signed_moment() {
-    let stages = vec![
-        Stage { after: 0, permille: 10 },
-        Stage { after: DAY, permille: 250 },
-        Stage { after: 3 * DAY, permille: 1000 },
-    ];
-    let rollout = Rollout { start: NOW, salt: "s".to_owned(), stages };
-    assert_eq!(eligible_at(&rollout, 9), Some(NOW));
-    assert_eq!(eligible_at(&rollout, 10), Some(NOW + DAY));
-    assert_eq!(eligible_at(&rollout, 999), Some(NOW + 3 * DAY));
-    assert_eq!(
-        eligible_at(&Rollout { stages: vec![Stage { after: 0, permille: 0 }], ..rollout.clone() }, 0),
-        None
-    );
-
-    let mut counts = [0; 10];
-    for machine in 0..10_000u32 {
-        counts[usize::from(bucket(&rollout, &sha256(&machine.to_le_bytes())) / 100)] += 1;
-    }
-    assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");
-
-    let mut one = machine();
-    while bucket(&rollout, &one.id) < 250 {
-        one.id = sha256(&one.id.0);
-    }
-    let trusted = published(|feed| feed.index.releases[0].rollout = rollout.clone());
-    let why = choose_on(&trusted, &one, &Request::Newest).unwrap_err();
-    assert!(matches!(why, WhyNot::NotYet { at: Some(at), .. } if at == NOW + 3 * DAY), "{why}");
-    assert!(choose_on(&trusted, &one, &Request::Version(version("1.1.0"))).is_ok(), "named by an operator");
-}
-
-#[test]
 fn expired_metadata_chooses_nothing() {
     let trusted = published(|_| {});
     let choose = |now| trusted.choose(&machine(), None, &Request::Newest, |_| None, now, 0);
@@ -243,7 +210,7 @@ fn nothing_is_chosen_from_an_index_whose_successor_is_known_but_was_not_fetched(
 #[test]
 fn a_gate_that_cannot_be_checked_stays_shut() {
     let why = newest(|feed| {
-        feed.root.builders = Some(keys(1, &[pair()]));
+        feed.root.elders = Elders::Required;
         feed.publish_root(&feed.roots.clone());
     });
     assert!(matches!(why, Err(WhyNot::Gate(_))), "{why:?}");

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use bumpless_shared::control::StateRange;
 use bumpless_shared::digest::Digest;
 use bumpless_shared::version::Range;
+use bumpless_trust::build::{BUILDERS, BuildDocument};
 use bumpless_trust::document::*;
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::signature::trusted_comment;
@@ -50,6 +51,8 @@ pub fn release(version: &str, counter: u64) -> ReleaseDocument {
         rollout: Rollout {
             start: 0,
             salt: version.to_owned(),
+            group: None,
+            canaries: vec![],
             stages: vec![Stage { after: 0, permille: 1000 }],
         },
         build: Build { sums_sha256: None, commit: String::new() },
@@ -73,6 +76,7 @@ pub fn machine() -> Machine {
         contract: Range { min: 1, max: 1 },
         state: Some(StateRange { read_min: 1, read_max: 1, write: 1 }),
         id: Digest([7; 32]),
+        group: None,
     }
 }
 
@@ -183,6 +187,24 @@ impl Feed {
     pub fn next(&mut self) {
         self.index.version += 1;
         self.publish();
+    }
+
+    /// Has these builders sign what the release at this place consists of, after `change`; the index names it.
+    /// Nothing is published yet.
+    pub fn attest(
+        &mut self,
+        at: usize,
+        by: &[Rc<KeyPair>],
+        change: impl FnOnce(&mut BuildDocument),
+    ) -> Digest {
+        let mut build = BuildDocument::of(self.root.network, &self.index.releases[at]);
+        change(&mut build);
+        let bytes = serde_json::to_vec(&build).unwrap();
+        let name = sha256(&bytes);
+        self.index.releases[at].build.sums_sha256 = Some(name);
+        let signed = sign(bytes, &trusted_comment(BUILDERS, build.counter), by);
+        self.put(&format!("build/{name}"), signed);
+        name
     }
 
     /// The next root, after `change`, signed by both sets of root keys.

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod builders;
 mod choice;
+mod evolution;
 mod feed;
+mod golden;
 mod refresh;
+mod rollout;
