@@ -6,10 +6,16 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use bumpless_shared::digest::Digest;
+use bumpless_trust::build::BUILDERS;
 use bumpless_trust::document::{Artifact, Channel, Encoding, MAX_DOCUMENT, MAX_SIGNATURES};
+use bumpless_trust::keys::Keys;
+use bumpless_trust::root::Root;
+use bumpless_trust::signature::Signatures;
 use bumpless_trust::time::Utc;
-use bumpless_trust::{Answer, Refresh, Refused, Signed, Stored, Trusted, Want};
+use bumpless_trust::{Answer, Refresh, Refused, Role, Signed, Stored, Trusted, Want};
 use sha2::{Digest as _, Sha256};
+
+use crate::desk::sigs_of;
 
 /// The feed would not be accepted.
 #[derive(Debug)]
@@ -54,14 +60,20 @@ pub fn check(
     let mut refresh = Refresh::begin(trusted, now, 0).map_err(Faulty::Refused)?;
     while let Some((name, limit)) = refresh.want().file() {
         let want = refresh.want();
-        let answer = signed(&feed.join(name), limit)?.map_or(Answer::Missing, Answer::Found);
-        let found = matches!(answer, Answer::Found(_));
+        let found = signed(&feed.join(name), limit)?;
+        let before = refresh.trusted().root().clone();
+        let answer = found.clone().map_or(Answer::Missing, Answer::Found);
         refresh.answer(answer).map_err(Faulty::Refused)?;
         let trusted = refresh.trusted();
+        let by = |root: &Root, role, version| match &found {
+            Some(found) => signed_by(found, root.keys(role), role, version),
+            None => String::new(),
+        };
         match want {
-            Want::Root(version) if found => {
+            Want::Root(version) if found.is_some() => {
+                let (old, new) = (by(&before, Role::Root, version), by(trusted.root(), Role::Root, version));
                 say(format!(
-                    "root {version} is signed by enough keys of root {} and of its own",
+                    "root {version} is signed by {old} of root {} and by {new} of its own",
                     version - 1
                 ));
             }
@@ -72,23 +84,42 @@ pub fn check(
             Want::Timestamp => {
                 if let Some(timestamp) = trusted.timestamp() {
                     let (version, index) = (timestamp.version, timestamp.index.version);
+                    let (by, expires) =
+                        (by(trusted.root(), Role::Timestamp, version), Utc(timestamp.expires));
                     say(format!(
-                        "timestamp {version} names index {index}, valid until {}",
-                        Utc(timestamp.expires)
+                        "timestamp {version} names index {index}, signed by {by}, valid until {expires}"
                     ));
                 }
             }
             Want::Index(_) => {
                 if let Some(index) = trusted.index() {
-                    say(format!("index {} is that one, valid until {}", index.version, Utc(index.expires)));
+                    let (version, expires) = (index.version, Utc(index.expires));
+                    let by = by(trusted.root(), Role::Release, version);
+                    say(format!("index {version} is that one, signed by {by}, valid until {expires}"));
                 }
             }
-            Want::Build(name) => say(format!("build/{name} is signed by enough builders")),
+            Want::Build(name) => {
+                let releases = trusted.index().map_or(&[][..], |index| &index.releases);
+                let entry = releases.iter().find(|entry| entry.build.sums_sha256 == Some(name));
+                if let (Some(entry), Some(found), Some(keys)) = (entry, &found, trusted.root().builders()) {
+                    let by = signed_by(found, keys, BUILDERS, entry.counter);
+                    say(format!(
+                        "what release {} consists of is signed by {by} of its builders",
+                        entry.release
+                    ));
+                }
+            }
             Want::Nothing => {}
         }
     }
     let trusted = refresh.trusted().clone();
     for entry in trusted.index().map_or(&[][..], |index| &index.releases) {
+        if trusted.root().builders().is_some() && entry.build.sums_sha256.is_none() {
+            say(format!(
+                "release {} is not newly installed anywhere: it names no builders' work",
+                entry.release
+            ));
+        }
         for artifact in &entry.artifacts {
             blob(&feed.join(artifact.path()), artifact)?;
             let (version, target) = (&entry.release, &artifact.target);
@@ -101,28 +132,37 @@ pub fn check(
     Ok(trusted)
 }
 
+/// `2 of 3 keys (2 are needed)`.
+fn signed_by(file: &Signed, keys: &Keys, role: impl fmt::Display, version: u64) -> String {
+    let signers = Signatures::parse(&file.signatures)
+        .map_or(0, |signatures| signatures.signers(keys, role, version, &file.bytes).len());
+    format!("{signers} of {} keys ({} needed)", keys.keys().len(), keys.threshold())
+}
+
 fn missing(path: &Path) -> Faulty {
     Faulty::File(path.to_owned(), io::ErrorKind::NotFound.into())
 }
 
 fn signed(path: &Path, limit: u64) -> Result<Option<Signed>, Faulty> {
-    let Some(bytes) = read(path, limit)? else { return Ok(None) };
-    let mut sigs = path.to_owned().into_os_string();
-    sigs.push(".sigs");
-    let signatures = read(Path::new(&sigs), MAX_SIGNATURES)?.unwrap_or_default();
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error| Faulty::File(path, error)
+    };
+    let Some(bytes) = read(path, limit).map_err(failed(path))? else { return Ok(None) };
+    let sigs = sigs_of(path);
+    let signatures = read(&sigs, MAX_SIGNATURES).map_err(failed(&sigs))?.unwrap_or_default();
     Ok(Some(Signed { bytes, signatures }))
 }
 
 /// At most one byte more than allowed, which is enough to be refused.
-fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Faulty> {
-    let failed = |error| Faulty::File(path.to_owned(), error);
+pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(limit + 1).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
 

@@ -1,20 +1,29 @@
 //! The command line: `bumpless-release <verb>`.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::Version;
-use bumpless_trust::document::{Channel, MAX_TIMESTAMP_VALID, Stage};
-use clap::{Parser, Subcommand, ValueEnum};
+use bumpless_trust::choice::targets;
+use bumpless_trust::document::{Channel, Group, MAX_TIMESTAMP_VALID, Stage};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::attest::{Attestation, attest};
+use crate::ceremony::Request;
 use crate::check::check;
+use crate::error::PublishError;
 use crate::key::Key;
-use crate::publisher::{Addition, Options, Publisher};
+use crate::password::Passwords;
+use crate::publisher::{Addition, Holders, Options, PublicKeys, Publisher, Spread};
+use crate::rotation::KeyChange;
 use crate::server::Server;
+use crate::signer::Signer;
 
 /// Makes, signs, checks and serves feeds of releases.
 #[derive(Parser)]
@@ -26,7 +35,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Make a new feed: its network, its keys (one per role) and its first root
+    /// Make a new feed: its network, its keys and its first root
     Init {
         /// Folder for the feed and its keys
         dir: PathBuf,
@@ -42,26 +51,29 @@ enum Verb {
         /// zstd level, 1 (fast) to 19 (small)
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
         level: i32,
+        #[command(flatten)]
+        holders: HolderArguments,
     },
-    /// Make a key: FILE (secret) and FILE with the ending .pub
+    /// Make a key without a password: FILE (secret) and FILE with the ending .pub; `minisign -G` makes one
+    /// with a password
     Keygen {
         /// Where the secret key goes
         file: PathBuf,
     },
-    /// Add an artifact, and publish
+    /// Add artifacts of a release, and publish
     Add {
-        /// Folder of the feed
-        #[arg(long, default_value = ".")]
-        dir: PathBuf,
-        /// The executable
-        artifact: PathBuf,
-        /// Its release
+        #[command(flatten)]
+        at: At,
+        /// The executables, each as TARGET=FILE or, for machines like this one, FILE
+        #[arg(required = true)]
+        artifacts: Vec<String>,
+        /// Their release
         #[arg(long)]
         release: Version,
-        /// For which machines; like this one if absent
+        /// For which machines, if there is one artifact
         #[arg(long)]
         target: Option<String>,
-        /// What the artifact prints with --describe, for one that does not run here
+        /// What an artifact prints with --describe, where none runs here
         #[arg(long)]
         describe_file: Option<PathBuf>,
         /// Place in the order; one more than the highest if absent
@@ -70,29 +82,33 @@ enum Verb {
         /// It does not wait for a maintenance window
         #[arg(long)]
         urgent: bool,
-        /// Source revision, for people
+        /// Source revision, for people and builders
         #[arg(long, default_value = "")]
         commit: String,
     },
     /// Let a release spread in stages, and publish
     Promote {
-        /// Folder of the feed
-        #[arg(long, default_value = ".")]
-        dir: PathBuf,
+        #[command(flatten)]
+        at: At,
         /// Its release
         release: Version,
         /// When the first stage begins, unix seconds; now if absent
         #[arg(long)]
         start: Option<u64>,
-        /// SECONDS:PERMILLE, rising, such as 0:10,86400:250,259200:1000
+        /// SECONDS:PERMILLE, rising, such as 0:10,86400:250,259200:1000; 0:0 is nobody but the canaries
         #[arg(long, default_value = "0:1000", value_delimiter = ',', value_parser = stage)]
         stages: Vec<Stage>,
+        /// The stages reach only machines of this group
+        #[arg(long)]
+        group: Option<Group>,
+        /// Machines of this group wait for no stage
+        #[arg(long = "canary", value_name = "GROUP", value_delimiter = ',')]
+        canaries: Vec<Group>,
     },
     /// Forbid a release, or every release below a counter, and publish
     Revoke {
-        /// Folder of the feed
-        #[arg(long, default_value = ".")]
-        dir: PathBuf,
+        #[command(flatten)]
+        at: At,
         /// The release
         #[arg(required_unless_present = "below")]
         release: Option<Version>,
@@ -102,18 +118,103 @@ enum Verb {
     },
     /// Stop new installations on the channel, or let them go on, and publish
     Pause {
-        /// Folder of the feed
-        #[arg(long, default_value = ".")]
-        dir: PathBuf,
+        #[command(flatten)]
+        at: At,
         /// What to do
         #[arg(default_value = "on")]
         state: Pause,
+    },
+    /// Publish what has changed and has enough signatures, with a new timestamp
+    Publish {
+        /// Folder of the feed
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        #[command(flatten)]
+        keys: KeyArguments,
     },
     /// Renew the timestamp
     Timestamp {
         /// Folder of the feed
         #[arg(default_value = ".")]
         dir: PathBuf,
+        #[command(flatten)]
+        keys: KeyArguments,
+    },
+    /// Write the next root, with other keys or thresholds; `publish` publishes it
+    Rotate {
+        #[command(flatten)]
+        at: At,
+        /// One more key of a role
+        #[arg(long, value_name = "ROLE=FILE.pub", value_parser = role_and::<PathBuf>)]
+        add: Vec<(Signer, PathBuf)>,
+        /// No key of a role any more
+        #[arg(long, value_name = "ROLE=FILE.pub", value_parser = role_and::<PathBuf>)]
+        remove: Vec<(Signer, PathBuf)>,
+        /// So many keys of a role must sign
+        #[arg(long, value_name = "ROLE=NUMBER", value_parser = role_and::<NonZeroU8>)]
+        threshold: Vec<(Signer, NonZeroU8)>,
+        /// A new key, made in keys/, in place of all keys of a role
+        #[arg(long, value_name = "ROLE")]
+        new: Vec<Signer>,
+        /// Nobody has to have built the same any more
+        #[arg(long)]
+        no_builders: bool,
+    },
+    /// Sign a file that waits, on the machine of whoever holds the key, after showing what it says
+    Sign {
+        /// The file; its signatures go to FILE.sigs
+        file: PathBuf,
+        /// The secret key
+        #[arg(long)]
+        key: PathBuf,
+        /// The role in which it is signed
+        #[arg(long)]
+        role: Signer,
+        /// A copy of the feed, to compare with; the one beside FILE's folder if there is one
+        #[arg(long)]
+        feed: Option<PathBuf>,
+        /// Sign without asking
+        #[arg(long)]
+        yes: bool,
+        /// Read the key's password from this file descriptor
+        #[arg(long, value_name = "N")]
+        password_fd: Option<u32>,
+    },
+    /// Take over signatures that were made elsewhere, of files in sign/
+    Merge {
+        /// Folder of the feed
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+        /// Such as index-7.json.sigs or index-7.json.minisig
+        #[arg(required = true)]
+        sigs: Vec<PathBuf>,
+    },
+    /// As an independent builder: sign what came out of the source
+    Attest {
+        /// The executables, each as TARGET=FILE or, for machines like this one, FILE
+        #[arg(required = true)]
+        artifacts: Vec<String>,
+        /// The network's newest root
+        #[arg(long)]
+        root: PathBuf,
+        /// Their release
+        #[arg(long)]
+        release: Version,
+        /// Its place in the order, which the publisher says
+        #[arg(long)]
+        counter: u64,
+        /// The source that was built
+        #[arg(long, default_value = "")]
+        commit: String,
+        /// The builder's secret key
+        #[arg(long)]
+        key: PathBuf,
+        /// Where build-RELEASE.json and its .sigs go
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Read the key's password from this file descriptor
+        #[arg(long, value_name = "N")]
+        password_fd: Option<u32>,
     },
     /// Check a feed as a client would, and explain each check
     Verify {
@@ -138,6 +239,82 @@ enum Verb {
     },
 }
 
+/// Where a feed is, and what signs it.
+#[derive(Args)]
+struct At {
+    /// Folder of the feed
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// Change the draft only; `publish` publishes all changes in one index
+    #[arg(long)]
+    later: bool,
+    #[command(flatten)]
+    keys: KeyArguments,
+}
+
+#[derive(Args)]
+struct KeyArguments {
+    /// A secret key that does not lie in the feed's keys/
+    #[arg(long = "key", value_name = "FILE")]
+    keys: Vec<PathBuf>,
+    /// Read passwords from this file descriptor, one line for each encrypted key
+    #[arg(long, value_name = "N")]
+    password_fd: Option<u32>,
+}
+
+/// Whose public keys speak for which role; a new key is made for a role that is not named.
+#[derive(Args)]
+struct HolderArguments {
+    /// Keys of the root, made elsewhere
+    #[arg(long, value_name = "FILE.pub", value_delimiter = ',')]
+    root_keys: Vec<PathBuf>,
+    /// So many of them must sign
+    #[arg(long, requires = "root_keys")]
+    root_threshold: Option<NonZeroU8>,
+    /// Keys of releases
+    #[arg(long, value_name = "FILE.pub", value_delimiter = ',')]
+    release_keys: Vec<PathBuf>,
+    /// So many of them must sign
+    #[arg(long, requires = "release_keys")]
+    release_threshold: Option<NonZeroU8>,
+    /// Keys of timestamps
+    #[arg(long, value_name = "FILE.pub", value_delimiter = ',')]
+    timestamp_keys: Vec<PathBuf>,
+    /// So many of them must sign
+    #[arg(long, requires = "timestamp_keys")]
+    timestamp_threshold: Option<NonZeroU8>,
+    /// Keys of independent builders
+    #[arg(long, value_name = "FILE.pub", value_delimiter = ',')]
+    builders_keys: Vec<PathBuf>,
+    /// So many of them must have built the same
+    #[arg(long, requires = "builders_keys")]
+    builders_threshold: Option<NonZeroU8>,
+}
+
+impl HolderArguments {
+    fn holders(self) -> Result<Holders, PublishError> {
+        let of = |signer: Signer, files: Vec<PathBuf>, threshold: Option<NonZeroU8>| match (
+            files.len(),
+            threshold,
+        ) {
+            (0, _) => Ok(None),
+            (_, Some(threshold)) => Ok(Some(PublicKeys { files, threshold })),
+            (1, None) => Ok(Some(PublicKeys { files, threshold: NonZeroU8::MIN })),
+            (count, None) => {
+                let why =
+                    format!("how many of the {count} {signer} keys must sign? Say --{signer}-threshold");
+                Err(PublishError::Value(why))
+            }
+        };
+        Ok(Holders {
+            root: of(Signer::Root, self.root_keys, self.root_threshold)?,
+            release: of(Signer::Release, self.release_keys, self.release_threshold)?,
+            timestamp: of(Signer::Timestamp, self.timestamp_keys, self.timestamp_threshold)?,
+            builders: of(Signer::Builders, self.builders_keys, self.builders_threshold)?,
+        })
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Pause {
     On,
@@ -152,13 +329,31 @@ fn stage(text: &str) -> Result<Stage, String> {
     Ok(Stage { after, permille })
 }
 
-/// Runs the command line of this process. Exit codes: 0 done, 1 failed, 2 usage.
+fn role_and<T: std::str::FromStr>(text: &str) -> Result<(Signer, T), String> {
+    let (role, value) = text.split_once('=').ok_or("expected ROLE=…, such as root=anna.pub")?;
+    let role = Signer::from_str(role, false)?;
+    Ok((role, value.parse().map_err(|_| format!("{value:?} cannot be meant"))?))
+}
+
+/// `TARGET=FILE`, or `FILE` for machines like this one.
+fn artifact(text: &str) -> (String, PathBuf) {
+    match text.split_once('=') {
+        Some((target, file)) => (target.to_owned(), file.into()),
+        None => (targets().swap_remove(0), text.into()),
+    }
+}
+
+/// Runs the command line of this process. Exit codes: 0 done, 1 failed, 2 usage, 3 not published because
+/// signatures are missing.
 pub fn run() -> ExitCode {
     match perform(Arguments::parse().verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bumpless-release: {error}");
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(PublishError::Waits(_)) => ExitCode::from(3),
+                Some(_) | None => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -174,61 +369,136 @@ fn feed_in(dir: &Path) -> PathBuf {
     if inner.is_dir() { inner } else { dir.to_owned() }
 }
 
+fn passwords(descriptor: Option<u32>) -> io::Result<Passwords> {
+    descriptor.map_or_else(|| Ok(Passwords::default()), Passwords::from_descriptor)
+}
+
+fn open(dir: &Path, keys: KeyArguments) -> Result<Publisher, Box<dyn Error>> {
+    Ok(Publisher::open_with(dir, keys.keys, passwords(keys.password_fd)?)?)
+}
+
+/// Makes a change, and publishes it if the keys at hand are enough. Where they are not, the change is made all
+/// the same, and what it waits for is said.
+fn change(
+    at: At,
+    change: impl FnOnce(&mut Publisher) -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
+    let later = at.later;
+    let mut publisher = open(&at.dir, at.keys)?;
+    change(&mut publisher)?;
+    if later {
+        return Ok(());
+    }
+    match publisher.publish(now()) {
+        Err(waits @ PublishError::Waits(_)) => println!("{waits}"),
+        other => other?,
+    }
+    Ok(())
+}
+
 fn perform(verb: Verb) -> Result<(), Box<dyn Error>> {
     match verb {
-        Verb::Init { dir, network, channel, lab, level } => {
+        Verb::Init { dir, network, channel, lab, level, holders } => {
             let mut options = Options { network, level, ..Options::new(channel, now()) };
+            options.holders = holders.holders()?;
             if lab {
                 options.timestamp_valid = MAX_TIMESTAMP_VALID;
             }
+            let made_here = options.holders.release.is_none() && options.holders.timestamp.is_none();
             let publisher = Publisher::init(&dir, &options)?;
             println!("network {}", publisher.index().network);
             println!("first root {}", publisher.first_root().display());
-            println!(
-                "one key per role: whoever steals keys/release.key and keys/timestamp.key can run code on every machine"
-            );
+            println!("its SHA-256 {}", publisher.fingerprint()?);
+            if let Some(waits) = publisher.first_root_waits()? {
+                println!("{waits}");
+            }
+            if made_here {
+                println!(
+                    "one key per role: whoever steals keys/release.key and keys/timestamp.key can run code on every machine"
+                );
+            }
         }
         Verb::Keygen { file } => println!("{}", Key::generate(&file)?.public()),
-        Verb::Add { dir, artifact, release, target, describe_file, counter, urgent, commit } => {
+        Verb::Add { at, artifacts, release, target, describe_file, counter, urgent, commit } => {
             let description = match describe_file {
                 Some(path) => Some(serde_json::from_slice(&std::fs::read(path)?)?),
                 None => None,
             };
-            let mut publisher = Publisher::open(&dir, None)?;
-            let addition = Addition {
-                description,
-                target,
-                counter,
-                urgent,
-                commit,
-                min_supervisor: None,
-                rollout: None,
+            let artifacts = match (target, &artifacts[..]) {
+                (Some(target), [one]) => vec![(target, one.into())],
+                (Some(_), _) => return Err("--target is for one artifact; say TARGET=FILE for each".into()),
+                (None, several) => several.iter().map(|text| artifact(text)).collect(),
             };
-            let release = publisher.add(&artifact, &release, addition)?;
-            publisher.publish(now())?;
-            println!("{} {}", release.version, release.sha256);
+            change(at, |publisher| {
+                let added = add(publisher, &release, artifacts, |target| Addition {
+                    description: description.clone(),
+                    target: Some(target),
+                    counter,
+                    urgent,
+                    commit: commit.clone(),
+                    ..Addition::default()
+                });
+                added.map_err(Into::into)
+            })?;
         }
-        Verb::Promote { dir, release, start, stages } => {
-            let mut publisher = Publisher::open(&dir, None)?;
-            publisher.promote(&release, start.unwrap_or_else(now), stages)?;
-            publisher.publish(now())?;
+        Verb::Promote { at, release, start, stages, group, canaries } => {
+            let spread = Spread { start: start.unwrap_or_else(now), group, canaries, stages };
+            change(at, |publisher| Ok(publisher.promote(&release, spread)?))?;
         }
-        Verb::Revoke { dir, release, below } => {
-            let mut publisher = Publisher::open(&dir, None)?;
+        Verb::Revoke { at, release, below } => change(at, |publisher| {
             if let Some(release) = release {
                 publisher.revoke(&release)?;
             }
             if let Some(counter) = below {
                 publisher.set_floor(counter)?;
             }
-            publisher.publish(now())?;
+            Ok(())
+        })?,
+        Verb::Pause { at, state } => {
+            change(at, |publisher| Ok(publisher.pause(matches!(state, Pause::On))?))?;
         }
-        Verb::Pause { dir, state } => {
-            let mut publisher = Publisher::open(&dir, None)?;
-            publisher.pause(matches!(state, Pause::On))?;
-            publisher.publish(now())?;
+        Verb::Publish { dir, keys } => open(&dir, keys)?.publish(now())?,
+        Verb::Timestamp { dir, keys } => {
+            let mut publisher = open(&dir, keys)?;
+            publisher.timestamp(now())?;
+            publisher.expiring(now())?.iter().for_each(|warning| eprintln!("bumpless-release: {warning}"));
         }
-        Verb::Timestamp { dir } => Publisher::open(&dir, None)?.timestamp(now())?,
+        Verb::Rotate { at, add, remove, threshold, new, no_builders } => {
+            let with = |change: fn(Signer, PathBuf) -> KeyChange| move |(role, path)| change(role, path);
+            let mut changes: Vec<KeyChange> = new.into_iter().map(KeyChange::New).collect();
+            changes.extend(add.into_iter().map(with(KeyChange::Add)));
+            changes.extend(remove.into_iter().map(with(KeyChange::Remove)));
+            changes.extend(threshold.into_iter().map(|(role, number)| KeyChange::Threshold(role, number)));
+            changes.extend(no_builders.then_some(KeyChange::NoBuilders));
+            change(at, |publisher| Ok(publisher.rotate(&changes, now())?))?;
+        }
+        Verb::Sign { file, key, role, feed, yes, password_fd } => {
+            let beside =
+                file.canonicalize().ok().and_then(|path| Some(path.parent()?.parent()?.join("feed")));
+            let feed = feed.map(|dir| feed_in(&dir)).or(beside.filter(|feed| feed.is_dir()));
+            let request = Request::read(&file, role, feed.as_deref())?;
+            request.words().iter().for_each(|line| println!("{line}"));
+            if !yes && !asked(&format!("Sign this as {role}? [y/N] "))? {
+                return Err("nothing was signed".into());
+            }
+            let secret = Key::read_with(&key, &mut passwords(password_fd)?)?;
+            request.sign(&secret, &key)?;
+        }
+        Verb::Merge { dir, sigs } => {
+            let mut publisher = Publisher::open(&dir)?;
+            for sigs in sigs {
+                let merged = publisher.merge(&sigs)?;
+                let new = if merged.new.is_empty() { "nobody new".into() } else { merged.new.join(", ") };
+                println!("{}: signed by {new}", merged.file.display());
+                merged.tallies.iter().for_each(|tally| println!("  it has {tally}"));
+            }
+        }
+        Verb::Attest { artifacts, root, release, counter, commit, key, out, password_fd } => {
+            let artifacts = artifacts.iter().map(|text| artifact(text)).collect();
+            let secret = Key::read_with(&key, &mut passwords(password_fd)?)?;
+            let attestation = Attestation { release, counter, commit, artifacts };
+            println!("{}", attest(&out, &root, &attestation, (&secret, &key))?.display());
+        }
         Verb::Verify { dir, root, channel } => {
             let feed = feed_in(&dir);
             let first = root.unwrap_or_else(|| feed.join("root/1.json"));
@@ -241,4 +511,41 @@ fn perform(verb: Verb) -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// Adds the artifacts of one release. What the first that runs here says of itself holds for all.
+fn add(
+    publisher: &mut Publisher,
+    release: &Version,
+    mut artifacts: Vec<(String, PathBuf)>,
+    with: impl Fn(String) -> Addition,
+) -> Result<(), PublishError> {
+    let here = targets();
+    artifacts.sort_by_key(|(target, _)| !here.contains(target));
+    let mut described = None;
+    for (target, path) in artifacts {
+        let mut addition = with(target);
+        let runs_here = addition.target.as_ref().is_some_and(|target| here.contains(target));
+        if addition.description.is_none() && !runs_here {
+            addition.description = described.clone();
+        }
+        let added = publisher.add(&path, release, addition)?;
+        let entry = publisher.index().releases.iter().find(|entry| entry.release == *release);
+        described = entry.map(|entry| bumpless_shared::control::Description {
+            release: release.clone(),
+            contract: entry.contract,
+            protocol: entry.protocol,
+            state: entry.state,
+        });
+        println!("{} {}", added.version, added.sha256);
+    }
+    Ok(())
+}
+
+fn asked(question: &str) -> io::Result<bool> {
+    print!("{question}");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "yes"))
 }

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use bumpless_trust::Role;
 use bumpless_trust::signature::trusted_comment;
 use ct_codecs::{Base64, Decoder};
 use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox};
 
 use crate::file::{self, Readers};
+use crate::password::Passwords;
 
 /// One role's secret key, ready to sign.
 pub struct Key {
@@ -23,6 +23,10 @@ pub enum KeyError {
     File(PathBuf, std::io::Error),
     /// What minisign says, and about which file.
     Minisign(PathBuf, minisign::PError),
+    /// A password is needed and there is none.
+    Password(PathBuf, std::io::Error),
+    /// A public key.
+    Public(PathBuf, bumpless_trust::keys::BadKey),
     /// A file of this name is there already; a key is never replaced.
     Exists(PathBuf),
     /// Signing failed.
@@ -34,6 +38,12 @@ impl fmt::Display for KeyError {
         match self {
             KeyError::File(path, error) => write!(f, "cannot use the key file {}: {error}", path.display()),
             KeyError::Minisign(path, error) => write!(f, "{} is no usable key: {error}", path.display()),
+            KeyError::Password(path, error) => write!(
+                f,
+                "no password for the encrypted key {}: {error}. Without a terminal, pass it with --password-fd.",
+                path.display()
+            ),
+            KeyError::Public(path, why) => write!(f, "the key in {} {why}", path.display()),
             KeyError::Exists(path) => write!(f, "{} exists already; a key is never replaced", path.display()),
             KeyError::Sign(error) => write!(f, "cannot sign: {error}"),
         }
@@ -78,13 +88,28 @@ impl Key {
     /// # Errors
     /// The file cannot be read, or the password is wrong.
     pub fn read(path: &Path, password: Option<String>) -> Result<Self, KeyError> {
+        let mut passwords = match password {
+            Some(password) => Passwords::Lines([password].into()),
+            None => Passwords::Terminal,
+        };
+        Self::read_with(path, &mut passwords)
+    }
+
+    /// The same, with the password from wherever passwords come from; only an encrypted key takes one.
+    ///
+    /// # Errors
+    /// The file cannot be read, there is no password, or it is wrong.
+    pub fn read_with(path: &Path, passwords: &mut Passwords) -> Result<Self, KeyError> {
         let text = std::fs::read_to_string(path).map_err(|error| KeyError::File(path.to_owned(), error))?;
         let minisign = |error| KeyError::Minisign(path.to_owned(), error);
         let secret = match plain(&text) {
             Some(secret) => secret,
-            None => SecretKeyBox::from_string(&text)
-                .and_then(|boxed| boxed.into_secret_key(password))
-                .map_err(minisign)?,
+            None => {
+                let password =
+                    passwords.of(path).map_err(|error| KeyError::Password(path.to_owned(), error))?;
+                let boxed = SecretKeyBox::from_string(&text).map_err(minisign)?;
+                boxed.into_secret_key(Some(password)).map_err(minisign)?
+            }
         };
         let public = PublicKey::from_secret_key(&secret).map_err(minisign)?;
         Ok(Key { secret, public })
@@ -99,7 +124,7 @@ impl Key {
     ///
     /// # Errors
     /// [`KeyError::Sign`].
-    pub fn sign(&self, role: Role, version: u64, bytes: &[u8]) -> Result<String, KeyError> {
+    pub fn sign(&self, role: impl fmt::Display, version: u64, bytes: &[u8]) -> Result<String, KeyError> {
         let comment = trusted_comment(role, version);
         let signature =
             minisign::sign(Some(&self.public), &self.secret, bytes, Some(&comment), Some("bumpless-release"));

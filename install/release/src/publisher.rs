@@ -1,35 +1,40 @@
-//! A feed, its keys and its next index.
+//! A feed, its next index, and how it gets there.
+//!
+//! A change is made to the draft. [`Publisher::publish`] writes down exactly what is to be signed, signs with
+//! the keys at hand, and puts on the feed what enough keys have signed; the rest waits on the [`Desk`].
 
-use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::Read;
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use bumpless_shared::control::Description;
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::{Release, Version};
 use bumpless_trust::Role;
+use bumpless_trust::build::BuildDocument;
 use bumpless_trust::document::{
-    Artifact, Build, Channel, Elders, Encoding, Extra, IndexDocument, IndexPin, IndexType, KeysDocument,
-    Kind, ReleaseDocument, Rollout, RootDocument, RootType, SPEC, Stage, TIMESTAMP_VALID, TimestampDocument,
-    TimestampType,
+    Build, Channel, Elders, Extra, Group, IndexDocument, IndexType, KeysDocument, ReleaseDocument, Rollout,
+    RootDocument, RootType, SPEC, Stage, TIMESTAMP_VALID,
 };
 use bumpless_trust::refresh::sha256;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use bumpless_trust::signature::Signatures;
 
-use crate::file::{self, Aside, Readers};
-use crate::key::{Key, KeyError};
+use crate::artifact::{describe, pack};
+use crate::desk::{Desk, NotMerged, Pending, Tally, Waiting, sigs_of};
+use crate::document::{Document, json, root_name};
+use crate::draft::Draft;
+use crate::error::PublishError;
+use crate::file::{self, Readers};
+use crate::keyring::Keyring;
+use crate::password::Passwords;
+use crate::published::newest_root;
+use crate::signer::{Signer, Standing};
 
 /// How long an index is valid: long enough that only the timestamp has to be renewed by a machine.
-const INDEX_VALID: u64 = 90 * 86_400;
+pub(crate) const INDEX_VALID: u64 = 90 * 86_400;
 /// How long a root is valid.
-const ROOT_VALID: u64 = 2 * 365 * 86_400;
-/// Signatures of this many timestamps are kept in one `.sigs`, for clients that are reading right now.
-const TIMESTAMPS_KEPT: usize = 3;
-/// The largest zstd window: what a supervisor is willing to hold in memory while it unpacks (8 MiB).
-const WINDOW_LOG: u32 = 23;
+pub(crate) const ROOT_VALID: u64 = 2 * 365 * 86_400;
 
 /// What a new feed is.
 #[derive(Clone, Debug)]
@@ -44,12 +49,38 @@ pub struct Options {
     pub level: i32,
     /// Unix seconds.
     pub now: u64,
+    /// Whose keys speak for which role.
+    pub holders: Holders,
+}
+
+/// Whose keys speak for which role. A new key is made in `keys/` for a role that nobody holds; builders may be
+/// nobody at all.
+#[derive(Clone, Debug, Default)]
+pub struct Holders {
+    /// Of the root.
+    pub root: Option<PublicKeys>,
+    /// Of releases.
+    pub release: Option<PublicKeys>,
+    /// Of timestamps.
+    pub timestamp: Option<PublicKeys>,
+    /// Independent builders.
+    pub builders: Option<PublicKeys>,
+}
+
+/// Public keys that were made elsewhere.
+#[derive(Clone, Debug)]
+pub struct PublicKeys {
+    /// minisign `.pub` files; a file's name is what its holder is called.
+    pub files: Vec<PathBuf>,
+    /// How many of them must have signed.
+    pub threshold: NonZeroU8,
 }
 
 impl Options {
-    /// A feed of this channel, with timestamps of 72 hours and fast compression.
+    /// A feed of this channel, with one new key for each role, timestamps of 72 hours and fast compression.
     pub fn new(channel: Channel, now: u64) -> Self {
-        Options { network: None, channel, timestamp_valid: TIMESTAMP_VALID, level: 1, now }
+        let (timestamp_valid, holders) = (TIMESTAMP_VALID, Holders::default());
+        Options { network: None, channel, timestamp_valid, level: 1, now, holders }
     }
 }
 
@@ -68,144 +99,72 @@ pub struct Addition {
     pub rollout: Option<Rollout>,
     /// It does not wait for a maintenance window.
     pub urgent: bool,
-    /// Source revision, for people.
+    /// Source revision, for people and builders.
     pub commit: String,
 }
 
-/// What is kept between two runs of the publisher, beside the keys.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Draft {
-    /// The index as it was published last, with the changes made since.
-    index: IndexDocument,
-    /// Whether there are any.
-    changed: bool,
-    timestamp_version: u64,
-    timestamp_valid: u64,
-    level: i32,
+/// How a release spreads over the machines.
+#[derive(Clone, Debug, Default)]
+pub struct Spread {
+    /// When the first stage can begin, unix seconds.
+    pub start: u64,
+    /// Only machines of this group; absent: any.
+    pub group: Option<Group>,
+    /// Groups that wait for no stage.
+    pub canaries: Vec<Group>,
+    /// In rising order.
+    pub stages: Vec<Stage>,
 }
 
-/// A feed that can be changed and signed.
+/// A feed that can be changed and signed. While it is open, no other process can open it.
 #[derive(Debug)]
 pub struct Publisher {
-    folder: PathBuf,
-    draft: Draft,
-    release: Key,
-    timestamp: Key,
-}
-
-/// A feed cannot be made or changed.
-#[derive(Debug)]
-pub enum PublishError {
-    /// A file or folder, and what was done with it.
-    File(&'static str, PathBuf, io::Error),
-    /// The folder holds a feed already.
-    Exists(PathBuf),
-    /// The folder holds no feed of ours.
-    NoFeed(PathBuf),
-    /// A key.
-    Key(KeyError),
-    /// A file of ours does not parse.
-    Draft(PathBuf, serde_json::Error),
-    /// An artifact does not describe itself.
-    Describe(PathBuf, String),
-    /// The artifact says that it is another release than the one asked for.
-    OtherRelease {
-        /// What was asked for.
-        asked: Version,
-        /// What the artifact says.
-        says: Version,
-    },
-    /// The channel has that release, or its counter, already.
-    Taken(Version, u64),
-    /// The channel has no such release.
-    Unknown(Version),
-    /// A value that no client would accept.
-    Value(String),
-}
-
-impl fmt::Display for PublishError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PublishError::File(what, path, error) => {
-                write!(f, "cannot {what} {}: {error}. The published feed is as it was.", path.display())
-            }
-            PublishError::Exists(path) => write!(f, "{} holds a feed already", path.display()),
-            PublishError::NoFeed(path) => {
-                write!(f, "{} holds no feed; make one with `bumpless-release init {0}`", path.display())
-            }
-            PublishError::Key(error) => error.fmt(f),
-            PublishError::Draft(path, error) => write!(f, "{} is damaged: {error}", path.display()),
-            PublishError::Describe(path, why) => write!(
-                f,
-                "{} does not describe itself: {why}. If it cannot run here, pass what it prints with --describe-file.",
-                path.display()
-            ),
-            PublishError::OtherRelease { asked, says } => {
-                write!(f, "the artifact says that it is release {says}, not {asked}")
-            }
-            PublishError::Taken(version, counter) => {
-                write!(
-                    f,
-                    "release {version} or its counter {counter} is in the channel already, with other contents"
-                )
-            }
-            PublishError::Unknown(version) => write!(f, "the channel has no release {version}"),
-            PublishError::Value(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for PublishError {}
-
-impl From<KeyError> for PublishError {
-    fn from(error: KeyError) -> Self {
-        PublishError::Key(error)
-    }
+    pub(crate) folder: PathBuf,
+    pub(crate) draft: Draft,
+    pub(crate) ring: Keyring,
+    pub(crate) desk: Desk,
+    _lock: File,
 }
 
 impl Publisher {
-    /// Makes a feed in `folder`: one key per role, and the first root. Nothing is published yet but the root.
+    /// Makes a feed in `folder`: keys for the roles that nobody holds, and the first root, which is published
+    /// if the keys at hand are enough for it.
     ///
     /// # Errors
-    /// There is one already, or a file cannot be written.
+    /// There is one already, a key cannot be used, or a file cannot be written.
     pub fn init(folder: &Path, options: &Options) -> Result<Self, PublishError> {
-        let draft_file = folder.join("draft.json");
-        if draft_file.exists() || folder.join("keys").exists() {
+        if folder.join("draft.json").exists() || folder.join("keys").exists() {
             return Err(PublishError::Exists(folder.to_owned()));
         }
-        for part in ["keys", "feed/root", "feed/index", "feed/blob"] {
+        for part in ["keys", "feed/root", "feed/index", "feed/build", "feed/blob"] {
             let path = folder.join(part);
             fs::create_dir_all(&path).map_err(|error| PublishError::File("create", path, error))?;
         }
-        let root = Key::generate(&folder.join("keys/root.key"))?;
-        let release = Key::generate(&folder.join("keys/release.key"))?;
-        let timestamp = Key::generate(&folder.join("keys/timestamp.key"))?;
-        let network = match options.network {
-            Some(network) => network,
-            None => random()?,
-        };
-        let one = |key: &Key| KeysDocument { threshold: std::num::NonZeroU8::MIN, keys: vec![key.public()] };
+        let lock = lock(folder)?;
+        let mut ring = Keyring::open(&folder.join("keys"), Vec::new(), Passwords::default())?;
+        let Holders { root, release, timestamp, builders } = &options.holders;
         let document = RootDocument {
             kind: RootType::Root,
             spec: SPEC,
-            network,
+            network: options.network.map_or_else(random, Ok)?,
             version: 1,
             expires: options.now + ROOT_VALID,
-            root: one(&root),
-            release: one(&release),
-            timestamp: one(&timestamp),
+            root: seats(&mut ring, Signer::Root, root.as_ref())?,
+            release: seats(&mut ring, Signer::Release, release.as_ref())?,
+            timestamp: seats(&mut ring, Signer::Timestamp, timestamp.as_ref())?,
             timestamp_valid: (options.timestamp_valid != TIMESTAMP_VALID).then_some(options.timestamp_valid),
-            builders: None,
+            builders: builders
+                .as_ref()
+                .map(|keys| seats(&mut ring, Signer::Builders, Some(keys)))
+                .transpose()?,
             elders: Elders::Off,
             x: Extra::default(),
         };
-        let bytes = json(&document);
-        bumpless_trust::root::Root::parse(&bytes).map_err(|why| PublishError::Value(why.to_string()))?;
+        let standing = Standing::new(document.clone()).map_err(|why| PublishError::Value(why.to_string()))?;
         let index = IndexDocument {
             kind: IndexType::Index,
             spec: SPEC,
-            network,
+            network: document.network,
             channel: options.channel.clone(),
             version: 0,
             issued: options.now,
@@ -218,31 +177,39 @@ impl Publisher {
             x: Extra::default(),
             releases: Vec::new(),
         };
-        let (timestamp_valid, level) = (options.timestamp_valid, options.level.clamp(1, 19));
-        let draft = Draft { index, changed: true, timestamp_version: 0, timestamp_valid, level };
-        let publisher = Publisher { folder: folder.to_owned(), draft, release, timestamp };
-        publisher.put(&Role::Root.path(1), &bytes, &root.sign(Role::Root, 1, &bytes)?)?;
+        let level = options.level.clamp(1, 19);
+        let draft = Draft { index, changed: true, published: 0, timestamp_version: 0, level };
+        let desk = Desk::new(folder.join("sign"));
+        let mut publisher = Publisher { folder: folder.to_owned(), draft, ring, desk, _lock: lock };
+        let mut first = Pending::new(Document::Root(document));
+        if publisher.signed_by(&mut first, &[&standing])?.is_none() {
+            publisher.put(&first, first.sigs())?;
+        }
+        // Last: with it the folder is a feed.
         publisher.save()?;
         Ok(publisher)
     }
 
-    /// Opens a feed that [`Publisher::init`] made. `password` is for encrypted keys; absent, they ask.
+    /// Opens a feed that [`Publisher::init`] made; waits for another process that has it open.
     ///
     /// # Errors
-    /// There is none, or a key cannot be read.
-    pub fn open(folder: &Path, password: Option<String>) -> Result<Self, PublishError> {
-        let path = folder.join("draft.json");
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(PublishError::NoFeed(folder.to_owned()));
-            }
-            Err(error) => return Err(PublishError::File("read", path, error)),
-        };
-        let draft = serde_json::from_slice(&text).map_err(|error| PublishError::Draft(path, error))?;
-        let release = Key::read(&folder.join("keys/release.key"), password.clone())?;
-        let timestamp = Key::read(&folder.join("keys/timestamp.key"), password)?;
-        Ok(Publisher { folder: folder.to_owned(), draft, release, timestamp })
+    /// There is none, or a public key cannot be read.
+    pub fn open(folder: &Path) -> Result<Self, PublishError> {
+        Self::open_with(folder, Vec::new(), Passwords::default())
+    }
+
+    /// The same with more secret keys than those in `keys/`, and the passwords of encrypted ones.
+    ///
+    /// # Errors
+    /// As [`Publisher::open`].
+    pub fn open_with(folder: &Path, keys: Vec<PathBuf>, passwords: Passwords) -> Result<Self, PublishError> {
+        // Asked before the lock makes a file there.
+        Draft::load(folder)?;
+        let lock = lock(folder)?;
+        let draft = Draft::load(folder)?;
+        let ring = Keyring::open(&folder.join("keys"), keys, passwords)?;
+        let desk = Desk::new(folder.join("sign"));
+        Ok(Publisher { folder: folder.to_owned(), draft, ring, desk, _lock: lock })
     }
 
     /// The folder that may be served.
@@ -253,6 +220,18 @@ impl Publisher {
     /// The first root: what a machine is given to begin with, together with the `.sigs` beside it.
     pub fn first_root(&self) -> PathBuf {
         self.feed().join(Role::Root.path(1))
+    }
+
+    /// SHA-256 of the first root, whether it is published or waits for signatures: what a machine can be given
+    /// instead of the file.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn fingerprint(&self) -> Result<Digest, PublishError> {
+        let waiting = self.desk.path(&root_name(1));
+        let path = if waiting.exists() { waiting } else { self.first_root() };
+        let bytes = fs::read(&path).map_err(|error| PublishError::File("read", path, error))?;
+        Ok(sha256(&bytes))
     }
 
     /// The next index, as it stands.
@@ -282,64 +261,70 @@ impl Publisher {
             Some(target) => target,
             None => bumpless_trust::choice::targets().swap_remove(0),
         };
-        let artifact = self.store(artifact, target)?;
+        let artifact = pack(artifact, target, &self.feed().join("blob"), self.draft.level)?;
         let release = Release { version: version.clone(), sha256: artifact.raw_sha256 };
-        let highest = self.draft.index.releases.iter().map(|entry| entry.counter).max().unwrap_or(0);
-        let there = self.draft.index.releases.iter_mut().find(|entry| entry.release == *version);
-        if let Some(entry) = there {
-            let same_ranges = (entry.contract, entry.protocol, entry.state)
-                == (description.contract, description.protocol, description.state);
-            let others = entry.artifacts.iter().find(|other| other.target == artifact.target);
-            return match others {
-                Some(other) if *other == artifact && same_ranges => Ok(release),
-                None if same_ranges => {
-                    entry.artifacts.push(artifact);
-                    self.draft.changed = true;
-                    self.save()?;
-                    Ok(release)
+        let builders = self.asks_builders()?;
+        self.change(|index| {
+            let network = index.network;
+            if let Some(entry) = index.releases.iter_mut().find(|entry| entry.release == *version) {
+                let same_ranges = (entry.contract, entry.protocol, entry.state)
+                    == (description.contract, description.protocol, description.state);
+                match entry.artifacts.iter().find(|other| other.target == artifact.target) {
+                    Some(other) if *other == artifact && same_ranges => {}
+                    None if same_ranges => entry.artifacts.push(artifact),
+                    Some(_) | None => return Err(PublishError::Taken(version.clone(), entry.counter)),
                 }
-                Some(_) | None => Err(PublishError::Taken(version.clone(), entry.counter)),
-            };
-        }
-        let counter = addition.counter.unwrap_or(highest + 1);
-        if self.draft.index.releases.iter().any(|entry| entry.counter == counter) {
-            return Err(PublishError::Taken(version.clone(), counter));
-        }
-        let everyone = Stage { after: 0, permille: 1000 };
-        let rollout = match addition.rollout {
-            Some(rollout) => rollout,
-            None => {
-                let (group, canaries, stages) = (None, Vec::new(), vec![everyone]);
-                Rollout { start: 0, salt: random()?.short(), group, canaries, stages }
+                if builders {
+                    entry.build.sums_sha256 = Some(build_name(network, entry));
+                }
+                return Ok(());
             }
-        };
-        self.draft.index.releases.push(ReleaseDocument {
-            release: version.clone(),
-            counter,
-            urgent: addition.urgent,
-            min_supervisor: addition.min_supervisor.unwrap_or([0, 1, 0]),
-            contract: description.contract,
-            protocol: description.protocol,
-            state: description.state,
-            rollout,
-            build: Build { sums_sha256: None, commit: addition.commit },
-            artifacts: vec![artifact],
-            x: Extra::default(),
-        });
-        self.draft.changed = true;
-        self.save()?;
+            let highest = index.releases.iter().map(|entry| entry.counter).max().unwrap_or(0);
+            let counter = addition.counter.unwrap_or(highest.saturating_add(1));
+            if index.releases.iter().any(|entry| entry.counter == counter) {
+                return Err(PublishError::Taken(version.clone(), counter));
+            }
+            let rollout = match addition.rollout {
+                Some(rollout) => rollout,
+                None => Rollout {
+                    start: 0,
+                    salt: random()?.short(),
+                    group: None,
+                    canaries: Vec::new(),
+                    stages: vec![Stage { after: 0, permille: 1000 }],
+                },
+            };
+            let mut entry = ReleaseDocument {
+                release: version.clone(),
+                counter,
+                urgent: addition.urgent,
+                min_supervisor: addition.min_supervisor.unwrap_or([0, 1, 0]),
+                contract: description.contract,
+                protocol: description.protocol,
+                state: description.state,
+                rollout,
+                build: Build { sums_sha256: None, commit: addition.commit },
+                artifacts: vec![artifact],
+                x: Extra::default(),
+            };
+            if builders {
+                entry.build.sums_sha256 = Some(build_name(network, &entry));
+            }
+            index.releases.push(entry);
+            Ok(())
+        })?;
         Ok(release)
     }
 
-    /// Lets a release spread by these stages, the first of which begins at `start`.
+    /// Lets a release spread like this.
     ///
     /// # Errors
     /// There is no such release, or the stages do not rise.
-    pub fn promote(&mut self, version: &Version, start: u64, stages: Vec<Stage>) -> Result<(), PublishError> {
+    pub fn promote(&mut self, version: &Version, spread: Spread) -> Result<(), PublishError> {
         self.change(|index| {
-            let entry = entry(index, version)?;
-            entry.rollout.start = start;
-            entry.rollout.stages = stages;
+            let rollout = &mut entry(index, version)?.rollout;
+            let Spread { start, group, canaries, stages } = spread;
+            *rollout = Rollout { start, salt: std::mem::take(&mut rollout.salt), group, canaries, stages };
             Ok(())
         })
     }
@@ -387,135 +372,87 @@ impl Publisher {
         let mut index = self.draft.index.clone();
         change(&mut index)?;
         IndexDocument::parse(&json(&index)).map_err(|why| PublishError::Value(why.to_string()))?;
+        if index == self.draft.index {
+            return Ok(());
+        }
         self.draft.index = index;
         self.draft.changed = true;
         self.save()
     }
 
-    /// Signs and publishes what has changed, and a new timestamp in any case.
-    ///
-    /// # Errors
-    /// A file cannot be written. Clients then see what was published before, whole.
-    pub fn publish(&mut self, now: u64) -> Result<(), PublishError> {
-        if self.draft.changed {
-            // Also above what an interrupted run may have left there: no version is ever signed twice.
-            let version = self.draft.index.version.max(newest_index(&self.feed())?.unwrap_or(0)) + 1;
-            let index = IndexDocument {
-                version,
-                issued: now,
-                expires: now + INDEX_VALID,
-                ..self.draft.index.clone()
-            };
-            let bytes = json(&index);
-            IndexDocument::parse(&bytes).map_err(|why| PublishError::Value(why.to_string()))?;
-            let signature = self.release.sign(Role::Release, index.version, &bytes)?;
-            self.put(&Role::Release.path(index.version), &bytes, &signature)?;
-            self.draft.index = index;
-            self.draft.changed = false;
-            self.save()?;
-        }
-        self.timestamp(now)
+    /// Whether the root that is in force, or the one that waits, names builders.
+    fn asks_builders(&self) -> Result<bool, PublishError> {
+        let published = newest_root(&self.feed())?;
+        let next = root_name(published.as_ref().map_or(1, |root| root.version() + 1));
+        let waits = match self.desk.find(&next)? {
+            Some(pending) => matches!(pending.document(), Document::Root(root) if root.builders.is_some()),
+            None => false,
+        };
+        Ok(waits || published.is_some_and(|root| root.keys(Signer::Builders).is_some()))
     }
 
-    /// Renews the timestamp over the index that is published; nothing else changes.
-    ///
-    /// # Errors
-    /// A file cannot be written, or no index was ever published.
-    pub fn timestamp(&mut self, now: u64) -> Result<(), PublishError> {
-        let feed = self.feed();
-        let nothing = || PublishError::Value("no index was published yet; add a release first".to_owned());
-        let newest = newest_index(&feed)?.ok_or_else(nothing)?;
-        let path = feed.join(Role::Release.path(newest));
-        let index = fs::read(&path).map_err(|error| PublishError::File("read", path, error))?;
-        let version = self.draft.timestamp_version + 1;
-        // Kept first: a version that was once signed is never signed again over other bytes.
-        self.draft.timestamp_version = version;
-        self.save()?;
-        let document = TimestampDocument {
-            kind: TimestampType::Timestamp,
-            spec: SPEC,
-            network: self.draft.index.network,
-            channel: self.draft.index.channel.clone(),
-            version,
-            issued: now,
-            expires: now + self.draft.timestamp_valid,
-            index: IndexPin { version: newest, size: index.len() as u64, sha256: sha256(&index) },
-            x: Extra::default(),
-        };
-        let bytes = json(&document);
-        let mut signatures = self.timestamp.sign(Role::Timestamp, version, &bytes)?;
-        let path = feed.join("timestamp.json.sigs");
-        match fs::read_to_string(&path) {
-            Ok(before) => {
-                for line in before.lines().take(4 * (TIMESTAMPS_KEPT - 1)) {
-                    signatures.push_str(line);
-                    signatures.push('\n');
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(PublishError::File("read", path, error)),
+    /// Signs with the keys at hand. Where some are still missing under one of these roots, it lies on the desk
+    /// and what is missing comes back.
+    pub(crate) fn signed_by(
+        &mut self,
+        pending: &mut Pending,
+        roots: &[&Standing],
+    ) -> Result<Option<Waiting>, PublishError> {
+        let signer = pending.document().signer();
+        for keys in roots.iter().filter_map(|root| root.keys(signer)) {
+            pending.sign_at_hand(keys, &mut self.ring)?;
         }
-        self.put(&Role::Timestamp.path(version), &bytes, &signatures)
+        let tallies = self.tallies(pending, roots);
+        if tallies.iter().all(Tally::is_met) {
+            return Ok(None);
+        }
+        let file = self.desk.put(pending)?;
+        Ok(Some(Waiting { file, tallies }))
     }
 
-    /// Packs an artifact into `blob/`; memory does not grow with its size.
-    fn store(&self, path: &Path, target: String) -> Result<Artifact, PublishError> {
-        let read = |error| PublishError::File("read", path.to_owned(), error);
-        let folder = self.feed().join("blob");
-        let write = |error| PublishError::File("write into", folder.clone(), error);
-        let mut source = File::open(path).map_err(read)?;
-        let sink = Hashed {
-            inner: Aside::begin(&folder, Readers::All).map_err(write)?,
-            sha256: Sha256::new(),
-            size: 0,
-        };
-        let mut packed = zstd::Encoder::new(sink, self.draft.level).map_err(write)?;
-        packed.window_log(WINDOW_LOG.min(20 + self.draft.level.unsigned_abs() / 5)).map_err(write)?;
-        let (mut raw, mut raw_size) = (Sha256::new(), 0u64);
-        let mut buffer = vec![0; 256 * 1024];
-        loop {
-            let read = source.read(&mut buffer).map_err(read)?;
-            if read == 0 {
-                break;
-            }
-            raw.update(&buffer[..read]);
-            raw_size += read as u64;
-            packed.write_all(&buffer[..read]).map_err(write)?;
-        }
-        if raw_size == 0 {
-            return Err(PublishError::Value(format!("{} is empty", path.display())));
-        }
-        let blob = packed.finish().map_err(write)?;
-        let hash = Digest(blob.sha256.finalize().into());
-        blob.inner.publish(&folder.join(hash.to_string())).map_err(write)?;
-        Ok(Artifact {
-            kind: Kind::Worker,
-            target,
-            encoding: Encoding::Zstd,
-            size: blob.size,
-            sha256: hash,
-            raw_size,
-            raw_sha256: Digest(raw.finalize().into()),
-        })
+    /// Whose signatures a file has and whose are missing, by each of these roots.
+    pub(crate) fn tallies(&self, pending: &Pending, roots: &[&Standing]) -> Vec<Tally> {
+        roots.iter().filter_map(|root| pending.tally(root, &self.ring)).collect()
     }
 
     /// Puts a signed file on the feed: its signatures first, so that no client meets it without them.
-    fn put(&self, name: &Path, bytes: &[u8], signatures: &str) -> Result<(), PublishError> {
-        let path = self.feed().join(name);
-        let mut sigs = path.clone().into_os_string();
-        sigs.push(".sigs");
-        for (path, bytes) in [(PathBuf::from(sigs), signatures.as_bytes()), (path, bytes)] {
+    pub(crate) fn put(&self, file: &Pending, sigs: &str) -> Result<(), PublishError> {
+        let path = self.feed().join(file.document().path());
+        // More than a machine reads, where very many keys signed.
+        let bad = |why| PublishError::NotMerged(sigs_of(&path), NotMerged::Signatures(why));
+        Signatures::parse(sigs.as_bytes()).map_err(bad)?;
+        for (path, bytes) in [(sigs_of(&path), sigs.as_bytes()), (path, file.bytes())] {
             file::write(&path, bytes, Readers::All)
                 .map_err(|error| PublishError::File("write", path, error))?;
         }
-        Ok(())
+        self.desk.clear(&file.document().name())
     }
 
-    fn save(&self) -> Result<(), PublishError> {
-        let path = self.folder.join("draft.json");
-        file::write(&path, &json(&self.draft), Readers::Owner)
-            .map_err(|error| PublishError::File("write", path, error))
+    pub(crate) fn save(&self) -> Result<(), PublishError> {
+        self.draft.save(&self.folder)
     }
+}
+
+/// A role's keys: the holders', or a new one.
+fn seats(
+    ring: &mut Keyring,
+    signer: Signer,
+    holders: Option<&PublicKeys>,
+) -> Result<KeysDocument, PublishError> {
+    let Some(PublicKeys { files, threshold }) = holders else {
+        let key = ring.make(&signer.to_string())?;
+        return Ok(KeysDocument { threshold: NonZeroU8::MIN, keys: vec![key.text().to_owned()] });
+    };
+    let mut keys = Vec::new();
+    for path in files {
+        keys.push(ring.take(path)?.text().to_owned());
+    }
+    Ok(KeysDocument { threshold: *threshold, keys })
+}
+
+/// The name of what builders of a release sign.
+fn build_name(network: Digest, entry: &ReleaseDocument) -> Digest {
+    sha256(&json(&BuildDocument::of(network, entry)))
 }
 
 fn entry<'a>(
@@ -526,35 +463,17 @@ fn entry<'a>(
     found.ok_or_else(|| PublishError::Unknown(version.clone()))
 }
 
-/// The highest index on the feed, which is the one to name: it is written before the draft that counts it.
-fn newest_index(feed: &Path) -> Result<Option<u64>, PublishError> {
-    let folder = feed.join("index");
-    let list = |error| PublishError::File("list", folder.clone(), error);
-    let mut newest = None;
-    for entry in fs::read_dir(&folder).map_err(list)? {
-        let name = entry.map_err(list)?.file_name();
-        let version =
-            name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(|name| name.parse().ok());
-        newest = newest.max(version);
-    }
-    Ok(newest)
-}
-
-/// What the artifact prints when it is run with `--describe`.
-fn describe(artifact: &Path) -> Result<Description, PublishError> {
-    let failed = |why: String| PublishError::Describe(artifact.to_owned(), why);
-    let path = artifact.canonicalize().map_err(|error| failed(error.to_string()))?;
-    let output = Command::new(path).arg("--describe").stdin(Stdio::null()).output();
-    let output = output.map_err(|error| failed(error.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(format!("`--describe` ended with {}", output.status)));
-    }
-    serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))
-}
-
-/// Our own types, which serde_json can always write.
-fn json<T: Serialize>(document: &T) -> Vec<u8> {
-    serde_json::to_vec(document).unwrap_or_default()
+/// Two processes that publish at once would give out a version twice.
+fn lock(folder: &Path) -> Result<File, PublishError> {
+    let path = folder.join("lock");
+    let locked = File::create(&path).and_then(|file| {
+        if file.try_lock().is_err() {
+            eprintln!("bumpless-release: waits for another one that has {} open", folder.display());
+            file.lock()?;
+        }
+        Ok(file)
+    });
+    locked.map_err(|error| PublishError::File("lock", path, error))
 }
 
 fn random() -> Result<Digest, PublishError> {
@@ -563,24 +482,4 @@ fn random() -> Result<Digest, PublishError> {
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
     read.map_err(|error| PublishError::File("read", path.to_owned(), error))?;
     Ok(Digest(bytes))
-}
-
-/// Counts and hashes what passes through.
-struct Hashed<W> {
-    inner: W,
-    sha256: Sha256,
-    size: u64,
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.sha256.update(&bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }

@@ -1,43 +1,13 @@
 //! What is published is what a client accepts, at every moment.
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::{NOW, add, addition, channel, publisher};
 use bumpless_release::check::{Faulty, check};
-use bumpless_release::key::Key;
-use bumpless_release::{Addition, Options, PublishError, Publisher, Server};
-use bumpless_shared::control::{Description, StateRange};
-use bumpless_shared::version::Range;
-use bumpless_trust::document::{Channel, MAX_TIMESTAMP_VALID, Stage};
+use bumpless_release::{Options, PublishError, Publisher, Server, Spread};
+use bumpless_trust::document::{MAX_TIMESTAMP_VALID, Stage};
 use bumpless_trust::{Refused, Role, Trusted};
-
-const NOW: u64 = 1_800_000_000;
-
-fn channel() -> Channel {
-    "stable".parse().unwrap()
-}
-
-fn addition(version: &str) -> Addition {
-    let description = Description {
-        release: version.parse().unwrap(),
-        contract: Range { min: 1, max: 1 },
-        protocol: Range { min: 1, max: 1 },
-        state: StateRange { read_min: 1, read_max: 1, write: 1 },
-    };
-    Addition { description: Some(description), ..Addition::default() }
-}
-
-fn publisher(dir: &Path) -> Publisher {
-    Publisher::init(dir, &Options::new(channel(), NOW)).unwrap()
-}
-
-fn add(publisher: &mut Publisher, dir: &Path, version: &str, bytes: &[u8]) -> Result<(), PublishError> {
-    let path = dir.join("artifact");
-    std::fs::write(&path, bytes).unwrap();
-    publisher.add(&path, &version.parse().unwrap(), addition(version)).map(|_| ())
-}
 
 fn accepted(publisher: &Publisher) -> Result<Trusted, Faulty> {
     check(&publisher.feed(), &publisher.first_root(), &channel(), NOW, |_| {})
@@ -91,7 +61,8 @@ fn a_publisher_goes_on_where_the_last_one_stopped() {
         Publisher::init(dir.path(), &Options::new(channel(), NOW)),
         Err(PublishError::Exists(_))
     ));
-    let mut second = Publisher::open(dir.path(), None).unwrap();
+    drop(first);
+    let mut second = Publisher::open(dir.path()).unwrap();
     add(&mut second, dir.path(), "1.1.0", b"two").unwrap();
     second.publish(NOW).unwrap();
     let trusted = accepted(&second).unwrap();
@@ -108,19 +79,27 @@ fn promoting_pausing_and_revoking_reach_the_index() {
     add(&mut publisher, dir.path(), "1.0.0", b"one").unwrap();
     let version = "1.0.0".parse().unwrap();
     let stages = vec![Stage { after: 0, permille: 10 }, Stage { after: 60, permille: 1000 }];
-    publisher.promote(&version, NOW, stages.clone()).unwrap();
+    let canaries = vec!["canary".parse().unwrap()];
+    let group = Some("eu".parse().unwrap());
+    let spread = Spread { start: NOW, group, canaries, stages: stages.clone() };
+    publisher.promote(&version, spread.clone()).unwrap();
     publisher.pause(true).unwrap();
     publisher.revoke(&version).unwrap();
     publisher.set_floor(2).unwrap();
     publisher.publish(NOW).unwrap();
     let trusted = accepted(&publisher).unwrap();
     let index = trusted.index().unwrap();
-    assert_eq!(index.releases[0].rollout.stages, stages);
+    let rollout = &index.releases[0].rollout;
+    assert_eq!(
+        (&rollout.stages, &rollout.group, &rollout.canaries),
+        (&stages, &spread.group, &spread.canaries)
+    );
     assert!(index.paused);
     assert_eq!((index.revoked.len(), index.min_release_counter), (1, 2));
     assert!(matches!(publisher.revoke(&"9.9.9".parse().unwrap()), Err(PublishError::Unknown(_))));
     let falling = vec![Stage { after: 0, permille: 1000 }, Stage { after: 60, permille: 10 }];
-    assert!(matches!(publisher.promote(&version, NOW, falling), Err(PublishError::Value(_))));
+    let spread = Spread { stages: falling, ..spread };
+    assert!(matches!(publisher.promote(&version, spread), Err(PublishError::Value(_))));
 }
 
 #[test]
@@ -137,6 +116,26 @@ fn a_lab_feed_is_valid_for_thirty_days_and_an_ordinary_one_for_three() {
             Err(Faulty::Refused(Refused::Expired(Role::Timestamp, _)))
         ));
     }
+}
+
+#[test]
+fn an_index_is_renewed_when_half_of_its_time_is_over_and_what_expires_is_told_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut publisher = publisher(dir.path());
+    publisher.publish(NOW).unwrap();
+    for (days, index, told) in [(44, 1, 0), (46, 2, 0), (46 + 44, 2, 0), (46 + 61, 2, 1)] {
+        let now = NOW + days * 86_400;
+        let renew = days != 46 + 61;
+        if renew {
+            publisher.publish(now).unwrap()
+        } else {
+            publisher.timestamp(now).unwrap()
+        }
+        assert_eq!(publisher.index().version, index, "after {days} days");
+        assert_eq!(publisher.expiring(now).unwrap().len(), told, "after {days} days");
+    }
+    let said = publisher.expiring(NOW + 700 * 86_400).unwrap().join("; ");
+    assert!(said.contains("index 2 expires on 2027-") && said.contains("root 1 expires on 2029-"), "{said}");
 }
 
 #[test]
@@ -202,70 +201,4 @@ fn the_server_answers_whole_files_ranges_and_unknown_names_and_is_gone_when_drop
     drop(open);
     let elsewhere = Server::start_on(dir.path(), "0.0.0.0:0".parse().unwrap());
     assert_eq!(elsewhere.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
-}
-
-/// Whether the minisign tool is here; where it has to be, it is.
-fn minisign_tool() -> bool {
-    let _alone = crate::alone_with_programs();
-    let here = Command::new("minisign").arg("-v").output().is_ok();
-    if !here {
-        assert!(std::env::var_os("BUMPLESS_REQUIRE_ALL").is_none(), "the minisign tool is not installed");
-        eprintln!("left out: the minisign tool is not installed");
-    }
-    here
-}
-
-fn minisign(arguments: &[&str]) {
-    let _alone = crate::alone_with_programs();
-    let output = Command::new("minisign").args(arguments).output().unwrap();
-    assert!(output.status.success(), "minisign {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-#[test]
-fn what_we_sign_verifies_with_the_minisign_tool() {
-    if !minisign_tool() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let mut publisher = publisher(dir.path());
-    publisher.publish(NOW).unwrap();
-    for (name, key) in [("root/1.json", "root"), ("index/1.json", "release"), ("timestamp.json", "timestamp")]
-    {
-        let file = publisher.feed().join(name);
-        let public = dir.path().join(format!("keys/{key}.pub"));
-        let sigs = format!("{}.sigs", file.display());
-        minisign(&["-V", "-H", "-p", public.to_str().unwrap(), "-x", &sigs, "-m", file.to_str().unwrap()]);
-    }
-}
-
-#[test]
-fn what_the_minisign_tool_signs_is_accepted_and_its_keys_can_be_used_here() {
-    if !minisign_tool() {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    minisign(&["-G", "-W", "-p", &path("tool.pub"), "-s", &path("tool.key")]);
-
-    // The tool's keys, our feed.
-    let mut publisher = publisher(&dir.path().join("feed"));
-    publisher.publish(NOW).unwrap();
-    let key = Key::read(Path::new(&path("tool.key")), None).unwrap();
-    let root = std::fs::read_to_string(publisher.first_root()).unwrap();
-    let ours = std::fs::read_to_string(dir.path().join("feed/keys/timestamp.pub")).unwrap();
-    let root = root.replace(ours.lines().nth(1).unwrap(), &key.public());
-    std::fs::write(publisher.first_root(), &root).unwrap();
-    let root_key = Key::read(&dir.path().join("feed/keys/root.key"), None).unwrap();
-    let sigs = root_key.sign(Role::Root, 1, root.as_bytes()).unwrap();
-    std::fs::write(format!("{}.sigs", publisher.first_root().display()), sigs).unwrap();
-    assert!(matches!(accepted(&publisher), Err(Faulty::Refused(Refused::Signatures(Role::Timestamp, _)))));
-
-    // The tool signs the timestamp.
-    let file = publisher.feed().join("timestamp.json");
-    let sigs = format!("{}.sigs", file.display());
-    let (key, comment) = (path("tool.key"), "bumpless/1 timestamp 1");
-    minisign(&["-S", "-s", &key, "-x", &sigs, "-t", comment, "-m", file.to_str().unwrap()]);
-    accepted(&publisher).unwrap();
-    minisign(&["-S", "-l", "-s", &key, "-x", &sigs, "-t", comment, "-m", file.to_str().unwrap()]);
-    assert!(accepted(&publisher).is_err(), "a signature in the legacy format");
 }
