@@ -10,6 +10,7 @@ mod keys;
 mod publish;
 mod rotation;
 mod units;
+mod walkthrough;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
