@@ -43,6 +43,12 @@ pub struct Progress {
     /// Which of the three hand-overs of a rehearsal it is about; left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<u8>,
+    /// Bytes per second in the last few seconds; left out where it is too early to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
+    /// Seconds that the rest of the phase takes at that rate; left out where nobody can say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
 }
 
 /// How a request ended.

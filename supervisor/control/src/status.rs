@@ -154,12 +154,18 @@ pub struct Upgrade {
 }
 
 /// Bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
     /// Done.
     pub done: u64,
     /// To do in all, where known.
     pub total: Option<u64>,
+    /// Bytes per second in the last few seconds; left out where it is too early to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
+    /// Seconds that the rest takes at that rate; left out where nobody can say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
 }
 
 /// What comes next.

@@ -87,8 +87,11 @@ fn replies_are_written_and_read_like_this() {
         deadline: None,
         text: None,
         rehearsal: None,
+        rate: None,
+        left: None,
     };
     let rehearsed = Progress { phase: Phase::GoingBack, rehearsal: Some(2), ..progress.clone() };
+    let moving = Progress { phase: Phase::Fetching, rate: Some(3), left: Some(4), ..progress.clone() };
     let step = || Move { from: Some(version("1.0.0")), to: version("1.1.0"), gap_ms: Some(0.8) };
     let listed = Listed {
         release: version("1.1.0"),
@@ -112,6 +115,10 @@ fn replies_are_written_and_read_like_this() {
         (
             Reply::Progress(rehearsed),
             r#"{"schema":1,"progress":{"phase":"going_back","from":"1.0.0","to":"1.1.0","done":1,"total":2,"deadline":null,"text":null,"rehearsal":2}}"#,
+        ),
+        (
+            Reply::Progress(moving),
+            r#"{"schema":1,"progress":{"phase":"fetching","from":"1.0.0","to":"1.1.0","done":1,"total":2,"deadline":null,"text":null,"rate":3,"left":4}}"#,
         ),
         (
             done(Answer::Checked(Checked { found: None, text: "t".into() })),
@@ -218,7 +225,7 @@ fn a_full_status_is_written_and_read_like_this() {
             since: 11,
             attempt: 1,
             attempts: 3,
-            progress: Some(Amount { done: 1, total: Some(2) }),
+            progress: Some(Amount { done: 1, total: Some(2), rate: None, left: None }),
             deadline: Some(12),
             text: None,
             rehearsal: Some(1),

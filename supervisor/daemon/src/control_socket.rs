@@ -309,6 +309,8 @@ mod tests {
             deadline: None,
             text: None,
             rehearsal: None,
+            rate: None,
+            left: None,
         }
     }
 

@@ -28,6 +28,7 @@ use crate::effects::worker::News;
 use crate::effects::{Done, Edge, unix_now};
 use crate::feed::{Feed, FeedError, Staged, Trouble};
 use crate::ledger::Ledger;
+use crate::pace::Pace;
 use crate::records::hold::Hold;
 use crate::releases::{InstallError, Record};
 use crate::status;
@@ -80,6 +81,7 @@ pub struct Driver {
     /// Outcomes of an acquisition that was given up bear a lower number.
     acquisition: u64,
     progress: Option<Amount>,
+    pace: Pace,
     /// The phase that was entered last, and when.
     phase: Option<(Phase, Unix)>,
     /// What it was waiting for when that was last told.
@@ -157,6 +159,7 @@ impl Driver {
             acquiring: None,
             acquisition: 0,
             progress: None,
+            pace: Pace::default(),
             phase: None,
             text: None,
             waiters: vec![],
@@ -238,6 +241,7 @@ impl Driver {
             let quiet = phase.is_none();
             self.phase = phase.map(|phase| (phase, unix_now()));
             self.progress = None;
+            self.pace = Pace::default();
             self.text = status::text(&self.state);
             self.tell_waiters();
             if quiet {
@@ -247,6 +251,12 @@ impl Driver {
             self.text = status::text(&self.state);
             self.tell_waiters();
         }
+    }
+
+    /// So many bytes of the phase that is under way are done.
+    fn progressed(&mut self, done: u64, total: u64) {
+        self.progress = Some(self.pace.amount(Instant::now(), done, total));
+        self.tell_waiters();
     }
 
     fn perform_all(&mut self, effects: Vec<Effect>) -> VecDeque<Event> {
@@ -373,8 +383,7 @@ impl Driver {
             }
             Fed::Progress(acquisition, done, total) => {
                 if acquisition == self.acquisition {
-                    self.progress = Some(Amount { done, total: Some(total) });
-                    self.tell_waiters();
+                    self.progressed(done, total);
                 }
             }
             Fed::Fetched(acquisition, result) if acquisition == self.acquisition => {

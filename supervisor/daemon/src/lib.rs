@@ -30,6 +30,7 @@ pub mod effects;
 pub mod feed;
 pub mod launch;
 pub mod ledger;
+pub mod pace;
 #[cfg(test)]
 mod power;
 pub mod records;

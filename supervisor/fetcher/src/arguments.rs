@@ -11,8 +11,10 @@ use reqwest::Url;
 pub struct Arguments {
     /// `--url`
     pub url: Url,
-    /// `--max-bytes`
+    /// `--max-bytes`, of the whole file.
     pub max_bytes: u64,
+    /// `--from`: so many bytes of it are in the file already.
+    pub from: u64,
     /// `--ca-file`: certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// `--proxy`: used for everything; without it there is no proxy, whatever the environment says.
@@ -63,7 +65,7 @@ impl Arguments {
     /// The first thing that is not understood.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, BadArguments> {
         let mut arguments = arguments.into_iter();
-        let (mut url, mut max_bytes, mut loopback) = (None, None, false);
+        let (mut url, mut max_bytes, mut from, mut loopback) = (None, None, 0, false);
         let (mut ca_file, mut proxy) = (None, None);
         let mut connect_timeout = Duration::from_secs(10);
         let mut total_timeout = Duration::from_secs(3600);
@@ -80,6 +82,7 @@ impl Arguments {
             match option.as_str() {
                 "--url" => url = Some(Url::parse(&value()?).map_err(|_| bad())?),
                 "--max-bytes" => max_bytes = Some(value()?.parse().map_err(|_| bad())?),
+                "--from" => from = value()?.parse().map_err(|_| bad())?,
                 "--ca-file" => ca_file = Some(PathBuf::from(value()?)),
                 "--proxy" => proxy = Some(Url::parse(&value()?).map_err(|_| bad())?),
                 "--connect-timeout-ms" => connect_timeout = milliseconds(value()?)?,
@@ -100,6 +103,7 @@ impl Arguments {
         Ok(Arguments {
             url,
             max_bytes,
+            from,
             ca_file,
             proxy,
             connect_timeout,

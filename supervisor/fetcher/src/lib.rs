@@ -3,7 +3,8 @@
 //! ```text
 //!   supervisor ── spawns ──▶ bumpless-fetch --url URL --max-bytes N …
 //!                              0  /dev/null
-//!                              1  the file, opened by the supervisor: the only thing it can write
+//!                              1  the file, opened by the supervisor: the only thing it can write;
+//!                                 with --from N it holds the first N bytes already
 //!                              2  lines:  progress <bytes> <total or ->
 //!                                         error <what failed>
 //!                              exit code  see exit.rs

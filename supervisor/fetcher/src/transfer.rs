@@ -2,16 +2,20 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::time::Duration;
 
-use reqwest::{Certificate, Client, Proxy, StatusCode, redirect};
+use reqwest::header::{CONTENT_RANGE, HeaderMap, LOCATION, RANGE};
+use reqwest::{Certificate, Client, Proxy, Response, StatusCode, redirect};
 use tokio::time::{Instant, timeout_at};
 
 use crate::arguments::Arguments;
 use crate::exit::Exit;
 
-/// Progress is reported when this many more bytes have come.
-const PROGRESS_EVERY: u64 = 256 * 1024;
+/// Progress is reported when this many more bytes have come, or after this time: whoever waits at a slow
+/// line wants to see that something moves.
+const PROGRESS_EVERY: (u64, Duration) = (256 * 1024, Duration::from_millis(500));
 
 /// Why there is no file, or only a part of it.
 #[derive(Debug)]
@@ -79,39 +83,41 @@ impl fmt::Display for TransferError {
 
 impl Error for TransferError {}
 
-/// Fetches into `file`; `progress` gets the bytes so far and, where the server says, in all.
+/// Fetches into `file`, behind what is in it already; `progress` gets the bytes so far and, where the
+/// server says, in all. A server that does not go on where it is asked to sends the file from its
+/// beginning, over what is there.
 ///
 /// # Errors
-/// Why not. What was written by then is worth nothing.
+/// Why not. What was written by then may be gone on with, and is worth nothing before all of it is
+/// verified.
 pub async fn transfer(
     arguments: &Arguments,
-    file: &mut impl Write,
+    file: &mut File,
     mut progress: impl FnMut(u64, Option<u64>),
 ) -> Result<(), TransferError> {
     let end = Instant::now() + arguments.total_timeout;
     let client = client(arguments)?;
-    let window = Instant::now() + arguments.connect_timeout + arguments.rate_window;
-    let asked = timeout_at(end.min(window), client.get(arguments.url.clone()).send()).await;
-    let mut answer =
-        asked.map_err(|_| TransferError::TimedOut("the answer"))?.map_err(|error| broken(&error))?;
-    let status = answer.status();
-    if status.is_redirection() {
-        let to = answer.headers().get("location").and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
-        return Err(TransferError::Redirected(to.chars().filter(|c| !c.is_control()).take(200).collect()));
-    }
-    match status {
-        StatusCode::OK => {}
-        StatusCode::NOT_FOUND | StatusCode::GONE => return Err(TransferError::NotFound),
-        status => return Err(TransferError::Status(status)),
-    }
-    let total = answer.content_length();
+    let mut from = arguments.from;
+    let mut answer = loop {
+        let answer = ask(&client, arguments, from, end).await?;
+        match begins(&answer, from)? {
+            Some(at) => {
+                from = at;
+                break answer;
+            }
+            // It cannot be asked for less than the whole file.
+            None => from = 0,
+        }
+    };
+    begin_at(file, from).map_err(TransferError::NotWritten)?;
+    let total = answer.content_length().map(|rest| from.saturating_add(rest));
     if total.is_some_and(|total| total > arguments.max_bytes) {
         return Err(TransferError::TooLarge(arguments.max_bytes));
     }
     let needed = (u128::from(arguments.min_rate) * arguments.rate_window.as_millis() / 1000) as u64;
-    let (mut done, mut reported) = (0u64, 0u64);
+    let (mut done, mut reported) = (from, (from, Instant::now()));
     let (mut window, mut in_window) = (Instant::now() + arguments.rate_window, 0u64);
-    progress(0, total);
+    progress(done, total);
     loop {
         let Ok(read) = timeout_at(end.min(window), answer.chunk()).await else {
             if Instant::now() >= end {
@@ -130,8 +136,8 @@ pub async fn transfer(
             return Err(TransferError::TooLarge(arguments.max_bytes));
         }
         file.write_all(&bytes).map_err(TransferError::NotWritten)?;
-        if done - reported >= PROGRESS_EVERY {
-            reported = done;
+        if done - reported.0 >= PROGRESS_EVERY.0 || reported.1.elapsed() >= PROGRESS_EVERY.1 {
+            reported = (done, Instant::now());
             progress(done, total);
         }
         if Instant::now() >= window {
@@ -144,6 +150,57 @@ pub async fn transfer(
     file.flush().map_err(TransferError::NotWritten)?;
     progress(done, total);
     Ok(())
+}
+
+/// One request, for the bytes behind `from`.
+async fn ask(
+    client: &Client,
+    arguments: &Arguments,
+    from: u64,
+    end: Instant,
+) -> Result<Response, TransferError> {
+    let window = Instant::now() + arguments.connect_timeout + arguments.rate_window;
+    let mut request = client.get(arguments.url.clone());
+    if from > 0 {
+        request = request.header(RANGE, format!("bytes={from}-"));
+    }
+    let asked = timeout_at(end.min(window), request.send()).await;
+    asked.map_err(|_| TransferError::TimedOut("the answer"))?.map_err(|error| broken(&error))
+}
+
+/// Where in the file an answer begins; `None` if it is of no use to one who has `from` bytes, and the
+/// whole file has to be asked for.
+fn begins(answer: &Response, from: u64) -> Result<Option<u64>, TransferError> {
+    let status = answer.status();
+    if status.is_redirection() {
+        let to = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
+        return Err(TransferError::Redirected(to.chars().filter(|c| !c.is_control()).take(200).collect()));
+    }
+    match status {
+        StatusCode::OK => Ok(Some(0)),
+        StatusCode::PARTIAL_CONTENT if from > 0 => {
+            Ok((range_start(answer.headers()) == Some(from)).then_some(from))
+        }
+        // Its file ends before ours does.
+        StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => Ok(None),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Err(TransferError::NotFound),
+        status => Err(TransferError::Status(status)),
+    }
+}
+
+/// The first number of `bytes 500-999/1000`.
+fn range_start(headers: &HeaderMap) -> Option<u64> {
+    let range = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
+    range.split_once('-')?.0.parse().ok()
+}
+
+/// What is written next stands at `from`, and nothing behind it.
+fn begin_at(file: &mut File, from: u64) -> std::io::Result<()> {
+    if !file.metadata()?.is_file() {
+        return Ok(());
+    }
+    file.set_len(from)?;
+    file.seek(SeekFrom::Start(from)).map(|_| ())
 }
 
 fn client(arguments: &Arguments) -> Result<Client, TransferError> {

@@ -1,9 +1,9 @@
 //! Progress while an upgrade is waited for.
 
 use bumpless_control::reply::Progress;
-use bumpless_control::status::Phase;
+use bumpless_control::status::{Amount, Phase};
 
-use crate::words::{clause, course, size};
+use crate::words::{amount, clause, course};
 
 /// What progress is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +61,9 @@ impl Live {
 
 fn line(progress: &Progress) -> String {
     let mut line = format!("{}: {}", course(progress.from.as_ref(), &progress.to), short(&progress.phase));
-    match (progress.done, progress.total) {
-        (Some(done), Some(total)) => {
-            let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100).min(100);
-            line.push_str(&format!(", {} of {} ({percent} %)", size(done), size(total)));
-        }
-        (Some(done), None) => line.push_str(&format!(", {}", size(done))),
-        (None, _) => {}
+    if let Some(done) = progress.done {
+        let Progress { total, rate, left, .. } = *progress;
+        line.push_str(&format!(", {}", amount(&Amount { done, total, rate, left })));
     }
     if let Some(text) = &progress.text {
         line.push_str(&format!(", {}", clause(text)));
@@ -110,6 +106,8 @@ mod tests {
             total: done.map(|_| 300_000_000),
             deadline: None,
             rehearsal: None,
+            rate: None,
+            left: None,
             text: text.map(str::to_owned),
         }
     }

@@ -9,7 +9,7 @@ use bumpless_control::status::{
     Ending, Feed, Figures, Held, Last, Next, Phase, Quarantined, Status, Supervisor, Upgrade, Worker,
 };
 
-use crate::words::{clause, course, date, indented, milliseconds, relative, safe, size, span, when};
+use crate::words::{amount, clause, course, date, indented, milliseconds, relative, safe, size, span, when};
 
 /// Pure: the same status and moment give the same text. Ends with an end of line.
 pub fn report(status: &Status, now: Unix) -> String {
@@ -116,14 +116,8 @@ fn upgrade_part(upgrade: &Upgrade, now: Unix) -> String {
         span(now.saturating_sub(*since)),
         phase_part(phase)
     );
-    if let Some(amount) = progress {
-        part += &match amount.total {
-            Some(total) => {
-                let percent = amount.done.saturating_mul(100).checked_div(total).unwrap_or(100).min(100);
-                format!("    Progress: {} of {} ({percent} %)\n", size(amount.done), size(total))
-            }
-            None => format!("    Progress: {}\n", size(amount.done)),
-        };
+    if let Some(done) = progress {
+        part += &format!("    Progress: {}\n", amount(done));
     }
     if let Some(text) = text {
         part += &format!("    {}\n", safe(text).replace('\n', "\n    "));

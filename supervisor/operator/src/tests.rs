@@ -143,7 +143,12 @@ fn syncing_in_words() {
         }),
         upgrade: Some(Upgrade {
             attempt: 2,
-            progress: Some(Amount { done: 150_000_000, total: Some(300_000_000) }),
+            progress: Some(Amount {
+                done: 150_000_000,
+                total: Some(300_000_000),
+                rate: Some(5_000_000),
+                left: Some(30),
+            }),
             ..upgrading(Phase::Syncing)
         }),
         last: None,
@@ -160,7 +165,7 @@ Standing by: release 1.1.0
 
 An upgrade from 1.0.0 to 1.1.0 is under way, for 12 s, try 2 of 3.
     Now: the new worker takes over a copy of the state; the old one serves.
-    Progress: 150.0 MB of 300.0 MB (50 %)
+    Progress: 150.0 MB of 300.0 MB (50 %), 5.0 MB/s, 30 s left
     Given up if that is not done by 2026-11-20 11:21:48 UTC (in 48 s).
 
 Feed, channel stable: last seen 19 min ago, looked at again in 41 min.
@@ -390,6 +395,8 @@ fn progress(phase: Phase) -> Reply {
         deadline: None,
         text: None,
         rehearsal: None,
+        rate: None,
+        left: None,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Times, durations and sizes as people read them.
 
+use bumpless_control::status::Amount;
 use bumpless_control::{Unix, Version};
 
 /// `2026-11-20 11:14:26 UTC`.
@@ -59,6 +60,25 @@ pub fn size(bytes: u64) -> String {
         value /= 1000.0;
     }
     format!("{value:.1} TB")
+}
+
+/// `3.0 MB of 30.0 MB (10 %), 1.5 MB/s, 18 s left`, as far as that is known.
+pub fn amount(amount: &Amount) -> String {
+    let Amount { done, total, rate, left } = *amount;
+    let mut text = match total {
+        Some(total) => {
+            let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100).min(100);
+            format!("{} of {} ({percent} %)", size(done), size(total))
+        }
+        None => size(done),
+    };
+    if let Some(rate) = rate {
+        text += &format!(", {}/s", size(rate));
+    }
+    if let Some(left) = left.filter(|_| total.is_none_or(|total| done < total)) {
+        text += &format!(", {} left", span(left));
+    }
+    text
 }
 
 /// `0.8 ms`, `3.2 s`.

@@ -358,6 +358,8 @@ impl Driver {
             deadline: self.deadline(),
             text: status::text(&self.state),
             rehearsal: attempt.rehearsal.number(),
+            rate: self.progress.and_then(|amount| amount.rate),
+            left: self.progress.and_then(|amount| amount.left),
         })
     }
 

@@ -2,7 +2,6 @@
 
 use bumpless_control::gap_ms;
 use bumpless_control::history::{Entry, Event as Happening};
-use bumpless_control::status::Amount;
 use bumpless_shared::control::{Instance, Report, Term, Trouble};
 
 use super::Driver;
@@ -78,8 +77,7 @@ impl Driver {
                 Said::Going
             }
             Report::Syncing { done, total, lag } => {
-                self.progress = Some(Amount { done, total: Some(total) });
-                self.tell_waiters();
+                self.progressed(done, total);
                 Said::Left(total.saturating_sub(done).saturating_add(lag))
             }
             Report::Level { .. } => Said::Level,

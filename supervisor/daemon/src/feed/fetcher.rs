@@ -45,13 +45,14 @@ pub(super) struct Fetcher<'a> {
 }
 
 impl Fetcher<'_> {
-    /// Fetches `url` into `file`, which is empty. Only what the file holds afterwards counts; it is bounded
-    /// here again by its size.
+    /// Fetches `url` into `file`, which has the first `from` bytes already. Only what the file holds
+    /// afterwards counts; it is bounded here again by its size.
     pub(super) async fn fetch(
         self,
         url: &str,
         limits: &Limits,
         file: &File,
+        from: u64,
         progress: &mut (dyn FnMut(u64, Option<u64>) + Send),
     ) -> Result<(), FeedError> {
         let deadline = Instant::now() + limits.total_timeout + GRACE;
@@ -67,7 +68,9 @@ impl Fetcher<'_> {
             .arg("--total-timeout-ms")
             .arg(limits.total_timeout.as_millis().to_string())
             .arg("--min-rate")
-            .arg(limits.min_rate.to_string());
+            .arg(limits.min_rate.to_string())
+            .arg("--from")
+            .arg(from.to_string());
         if let Some(ca_file) = self.ca_file {
             command.arg("--ca-file").arg(ca_file);
         }

@@ -1,7 +1,7 @@
 //! A folder as a feed: the same names below a path. As little trusted as any server.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -36,10 +36,12 @@ fn is_feed(path: &Path) -> bool {
     path.ancestors().skip(1).take(2).any(|folder| folder.join("timestamp.json").is_file())
 }
 
-/// Copies at most `limit` bytes and one.
-pub(super) fn copy(path: &Path, limit: u64, to: &mut File) -> Result<(), FeedError> {
+/// Copies what is behind the first `from` bytes; of the whole file at most `limit` bytes and one.
+pub(super) fn copy(path: &Path, from: u64, limit: u64, to: &mut File) -> Result<(), FeedError> {
     let failed = |source| FeedError::Folder { path: path.to_owned(), source };
-    let mut from = open(path).map_err(failed)?.take(limit.saturating_add(1));
+    let mut file = open(path).map_err(failed)?;
+    file.seek(SeekFrom::Start(from)).map_err(failed)?;
+    let mut from = file.take(limit.saturating_sub(from).saturating_add(1));
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match from.read(&mut buffer).map_err(failed)? {

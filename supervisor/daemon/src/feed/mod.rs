@@ -6,7 +6,8 @@
 //!     │                   ├ folder: the same names below a path                        (USB stick, mirror)
 //!     │                   └ store: verified bytes into trust/, durable before the next
 //!     ├─ choose ──▶ a Choice, or why not
-//!     └─ fetch ───▶ room first, then the blob into staging/, hashed: a Staged
+//!     └─ fetch ───▶ room first, then the blob into staging/, from where an earlier try stopped; hashed as a
+//!                   whole: a Staged
 //! ```
 //!
 //! Nothing here is believed before it is verified, and nothing that fails here touches what runs: every
@@ -20,13 +21,14 @@ mod error;
 mod exit;
 mod fetcher;
 mod folder;
+mod partial;
 mod staged;
 mod store;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bumpless_trust::document::{Channel, MAX_SIGNATURES};
+use bumpless_trust::document::{Artifact, Channel, MAX_SIGNATURES};
 use bumpless_trust::refresh::Signed;
 use bumpless_trust::{Answer, Choice, Damage, Keep, Machine, Refresh, Request, Running, Trusted, WhyNot};
 
@@ -36,10 +38,14 @@ pub use fetcher::Limits;
 pub use staged::Staged;
 
 use fetcher::Fetcher;
+use partial::Partial;
 use store::Store;
 
 /// A moment that is certainly past (2026-08-01): this source is younger. A clock before it is wrong.
 const WRITTEN: u64 = 1_785_542_400;
+
+/// A round over all places that brought fewer bytes than this is not followed by another one.
+const WORTH_A_ROUND: u64 = 64 * 1024;
 
 /// Where releases come from and how.
 #[derive(Clone, Debug)]
@@ -171,7 +177,7 @@ impl Feed {
         let limits = self.limits(limit, self.settings.metadata_timeout);
         let file = staged::unnamed(&self.settings.staging_dir)?;
         let url = address(place, name);
-        match self.fetcher().fetch(&url, &limits, &file, &mut |_, _| {}).await {
+        match self.fetcher().fetch(&url, &limits, &file, 0, &mut |_, _| {}).await {
             Ok(()) => staged::blocking(move || staged::read(file, limit)).await.map(Some),
             Err(FeedError::Fetch { exit: Exit::NotFound, .. }) => Ok(None),
             Err(error) => Err(error),
@@ -193,8 +199,10 @@ impl Feed {
         self.trusted.choose(machine, running, request, quarantined, now, WRITTEN)
     }
 
-    /// Fetches a chosen release's blob and hashes it. `progress` gets bytes so far and in all. Dropped
-    /// half-way, the fetcher is killed and nothing is left.
+    /// Fetches a chosen release's blob and hashes it. `progress` gets bytes so far and in all. An
+    /// interruption is gone on from at the next place, and in the next call; as long as every round over
+    /// the places brings something, there is another one. Dropped half-way, the fetcher is killed, and what
+    /// came so far is kept for the next call.
     ///
     /// # Errors
     /// There is no room for it (found out before anything is fetched), or what every place answered.
@@ -205,46 +213,89 @@ impl Feed {
     ) -> Result<Staged, FeedError> {
         let artifact = choice.artifact();
         let dir = &self.settings.staging_dir;
+        let partial = Partial::open(dir, artifact)?;
+        let result = self.fetch_all(artifact, &partial, &mut progress).await;
+        if result.is_ok() || partial.len()? == 0 {
+            partial.unname()?;
+        }
+        result
+    }
+
+    async fn fetch_all(
+        &self,
+        artifact: &Artifact,
+        partial: &Partial,
+        progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> Result<Staged, FeedError> {
+        let dir = &self.settings.staging_dir;
         // Blob and unpacked artifact lie side by side for a moment.
-        let needs = artifact.size.saturating_add(artifact.raw_size);
+        let needs = artifact.size.saturating_add(artifact.raw_size).saturating_sub(partial.len()?);
         let has = bumpless_os::durable::free_bytes(dir)
             .map_err(|source| FeedError::Staging { path: dir.clone(), source })?;
         if has < needs {
             return Err(FeedError::NoRoom { path: dir.clone(), needs, has });
         }
-        let mut errors = Vec::new();
-        for place in &self.settings.places {
-            match self.fetch_from(place, choice, &mut progress).await {
-                Ok(staged) => return Ok(staged),
-                Err(error) => errors.push((place.clone(), error)),
+        loop {
+            let before = partial.len()?;
+            let mut errors = Vec::new();
+            for place in &self.settings.places {
+                match self.fetch_from(place, artifact, partial, progress).await {
+                    Ok(staged) => return Ok(staged),
+                    Err(error) => errors.push((place.clone(), error)),
+                }
+            }
+            if partial.len()? < before.saturating_add(WORTH_A_ROUND) {
+                return Err(FeedError::every(errors));
             }
         }
-        Err(FeedError::every(errors))
     }
 
     async fn fetch_from(
         &self,
         place: &str,
-        choice: &Choice,
+        artifact: &Artifact,
+        partial: &Partial,
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<Staged, FeedError> {
-        let artifact = choice.artifact();
-        let file = staged::unnamed(&self.settings.staging_dir)?;
-        progress(0, artifact.size);
-        if place.starts_with('/') {
-            let path = PathBuf::from(place).join(artifact.path());
-            let (mut to, limit) = (staged::again(&file)?, artifact.size);
-            staged::blocking(move || folder::copy(&path, limit, &mut to)).await?;
-        } else {
-            let limits = self.limits(artifact.size, self.settings.blob_timeout);
-            let url = address(place, &artifact.path());
-            let mut report = |done: u64, _: Option<u64>| progress(done.min(artifact.size), artifact.size);
-            self.fetcher().fetch(&url, &limits, &file, &mut report).await?;
+        loop {
+            let from = partial.len()?;
+            progress(from, artifact.size);
+            // All of it may be there already, if a supervisor was killed before it could look at it.
+            if from < artifact.size {
+                self.fetch_rest(place, artifact, partial, progress).await?;
+            }
+            match partial.verify(artifact).await {
+                Ok(staged) => {
+                    progress(artifact.size, artifact.size);
+                    return Ok(staged);
+                }
+                Err(error) => {
+                    partial.clear()?;
+                    if from == 0 {
+                        return Err(error);
+                    }
+                }
+            }
         }
-        let expected = artifact.clone();
-        let staged = staged::blocking(move || Staged::verify(file, &expected)).await?;
-        progress(artifact.size, artifact.size);
-        Ok(staged)
+    }
+
+    /// Appends what this place has behind what is there.
+    async fn fetch_rest(
+        &self,
+        place: &str,
+        artifact: &Artifact,
+        partial: &Partial,
+        progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> Result<(), FeedError> {
+        let (mut file, from) = (partial.end()?, partial.len()?);
+        if place.starts_with('/') {
+            let (path, limit) = (PathBuf::from(place).join(artifact.path()), artifact.size);
+            return staged::blocking(move || folder::copy(&path, from, limit, &mut file)).await;
+        }
+        let limits = self.limits(artifact.size, self.settings.blob_timeout);
+        let url = address(place, &artifact.path());
+        let mut report = |done: u64, _: Option<u64>| progress(done.min(artifact.size), artifact.size);
+        self.fetcher().fetch(&url, &limits, &file, from, &mut report).await
     }
 
     fn limits(&self, max_bytes: u64, total_timeout: Duration) -> Limits {

@@ -7,19 +7,24 @@ use std::thread::JoinHandle;
 
 use bumpless_fetch::exit::Exit;
 
+fn request(stream: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+        request.push(byte[0]);
+    }
+    String::from_utf8(request).unwrap()
+}
+
 /// Answers one request with whatever `answer` writes.
 fn server(answer: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, JoinHandle<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let thread = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut request = Vec::new();
-        let mut byte = [0];
-        while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
-            request.push(byte[0]);
-        }
+        let request = request(&mut stream);
         answer(stream);
-        String::from_utf8(request).unwrap()
+        request
     });
     (address, thread)
 }
@@ -31,9 +36,16 @@ struct Outcome {
 }
 
 fn fetch(url: &str, max: u64, more: &[&str]) -> Outcome {
+    fetch_behind(b"", url, max, more)
+}
+
+/// With so much of the file in its place already.
+fn fetch_behind(there: &[u8], url: &str, max: u64, more: &[&str]) -> Outcome {
     let mut file = tempfile::tempfile().unwrap();
+    file.write_all(there).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_bumpless-fetch"))
         .args(["--url", url, "--max-bytes", &max.to_string(), "--allow-http-loopback"])
+        .args(["--from", &there.len().to_string()])
         .args(more)
         .env("http_proxy", "http://127.0.0.1:1")
         .env("HTTP_PROXY", "http://127.0.0.1:1")
@@ -67,6 +79,52 @@ fn a_file_arrives_whole_with_progress_and_no_proxy_from_the_environment() {
     assert_eq!(outcome.lines.first().unwrap(), "progress 0 1000000");
     assert_eq!(outcome.lines.last().unwrap(), "progress 1000000 1000000");
     assert!(!request.to_lowercase().contains("accept-encoding"), "{request}");
+}
+
+#[test]
+fn a_fetch_goes_on_where_it_stopped_and_begins_anew_where_a_server_does_not_go_on() {
+    const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789";
+    let rest = |range: &str| format!("HTTP/1.1 206 Partial\r\n{range}Content-Length: 6\r\n\r\n456789");
+    let right = rest("Content-Range: bytes 4-9/10\r\n");
+    for (answers, asked) in [
+        (vec![right.clone()], vec![true]),
+        // No ranges: the whole file comes, over what is there.
+        (vec![WHOLE.to_owned()], vec![true]),
+        // Another part than the one that was asked for, or none at all.
+        (vec![rest("Content-Range: bytes 3-8/10\r\n"), WHOLE.to_owned()], vec![true, false]),
+        (vec![rest("Content-Range: pages 4-9/10\r\n"), WHOLE.to_owned()], vec![true, false]),
+        (vec![rest(""), WHOLE.to_owned()], vec![true, false]),
+        (
+            vec!["HTTP/1.1 416 No\r\nContent-Length: 0\r\n\r\n".to_owned(), WHOLE.to_owned()],
+            vec![true, false],
+        ),
+    ] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let first = answers[0].clone();
+        let thread = std::thread::spawn(move || {
+            let answer = |answer: String| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let request = request(&mut stream).to_lowercase();
+                // Whoever does not want the rest of this answer closes.
+                let _ = stream.write_all(answer.as_bytes());
+                request.contains("range: bytes=4-\r\n")
+            };
+            answers
+                .into_iter()
+                .map(|text| answer(text.replacen("\r\n", "\r\nConnection: close\r\n", 1)))
+                .collect::<Vec<_>>()
+        });
+        let outcome = fetch_behind(b"0123", &format!("http://{address}/x"), 10, &[]);
+        assert_eq!((outcome.exit, outcome.file), (Exit::Done, b"0123456789".to_vec()), "{first}");
+        assert_eq!(thread.join().unwrap(), asked, "{first}");
+        assert_eq!(outcome.lines.last().unwrap(), "progress 10 10", "{first}");
+    }
+    // The limit is the whole file's.
+    let (address, thread) = server(move |mut stream| drop(stream.write_all(right.as_bytes())));
+    let outcome = fetch_behind(b"0123", &format!("http://{address}/x"), 9, &[]);
+    assert_eq!((outcome.exit, outcome.file), (Exit::TooLarge, b"0123".to_vec()));
+    thread.join().unwrap();
 }
 
 #[test]

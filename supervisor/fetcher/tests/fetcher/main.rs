@@ -4,5 +4,6 @@
 
 mod feed;
 mod fetch;
+mod flaky;
 mod lab;
 mod releases;
