@@ -1132,6 +1132,10 @@ fn committing(
                 None => committed(watch, heard),
             }
         }
+        // It writes nothing more, and nobody else may: only a start reads the logbook that it could not end.
+        (Commit::Sealing, Event::Said(who, Said::Trouble(Trouble::Poisoned, _))) if who == id => {
+            (commit_at(watch, Commit::Sealing, deadline, heard), vec![Effect::Kill(id)])
+        }
         (Commit::Sealing, Event::Tick) if now >= deadline => {
             let effects = vec![
                 Effect::Tell(id, Command::Commit { term: watch.terms.take }),

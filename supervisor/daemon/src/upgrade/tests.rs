@@ -13,7 +13,7 @@ use bumpless_shared::release::Release;
 
 use super::judge::Limits;
 use super::recovery::{Found, Intent, Survivor, recover};
-use super::state::{Back, Commit, Old, Return, Serving};
+use super::state::{Back, Commit, Old, Pair, Return, Serving};
 use super::*;
 use bumpless_shared::control::Role;
 
@@ -236,6 +236,28 @@ fn if_the_old_one_dies_before_the_commit_point_the_new_one_is_looked_at_once_mor
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Record { .. })));
     let (_, effects) = step(state, Event::Said(2, Said::Persisted), 1);
     assert!(matches!(effects.as_slice(), [Effect::Record { .. }]));
+}
+
+#[test]
+fn behind_the_commit_point_a_worker_that_can_write_no_more_starts_again_on_its_own_pair() {
+    let state = State::Committing {
+        old: Old::Warm(worker(1, 0), at(0)),
+        new: worker(2, 1),
+        attempt: attempt(),
+        terms: TERMS,
+        gap_us: None,
+        step: Commit::Sealing,
+        deadline: at(60),
+        heard: at(1),
+    };
+    let failed = Said::Trouble(Trouble::Poisoned, "the database cannot be synced".into());
+    let (state, effects) = step(state, Event::Said(2, failed), 1);
+    assert_eq!(effects, [Effect::Kill(2)]);
+    let (state, effects) = step(state, Event::Ended(2, KILLED), 1);
+    assert!(has(&effects, &Effect::Kill(1)) && conclusion(&effects) == Some(&Verdict::Good), "{effects:?}");
+    let (state, effects) = step(state, Event::Ended(1, KILLED), 1);
+    assert!(matches!(state, State::Cold { pair: Pair::Committed(_, 2), .. }), "{state:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Spawn { generation: Some(2), .. })));
 }
 
 #[test]
