@@ -9,7 +9,7 @@ use bumpless_tests::gate::Gate;
 use bumpless_tests::left_out::left_out;
 use bumpless_tests::small_disk::{Part, SmallDisk};
 use bumpless_tests::world::{Result, World, faulty, release};
-use bumpless_worker::faults::{Deed, Does, Faults, Place, Step};
+use bumpless_worker::faults::{Deed, Does, Faults, Flood, Place, Step, Wire};
 use bumpless_worker::state::Layout;
 
 use crate::under_load::{Clients, PLAN, UPGRADE, UnderLoad};
@@ -183,7 +183,7 @@ async fn on_the_logbook_in_probation_the_cut_is_reversed_and_nothing_acknowledge
     };
     let before = node.serving().await?;
     // More than was reserved, so that there has to be another segment.
-    let records = Deed::Flood(bumpless_worker::faults::Flood::Records);
+    let records = Deed::Flood(Flood::Records);
     let mut gate = Gate::new(node.world.folder(), "probation")?;
     let plan = Faults::default().at(Step::Take, Place::After, gate.holds()).at(
         Step::Take,
@@ -223,13 +223,47 @@ async fn on_the_state_after_the_commit_point_the_way_is_forward() -> Result<()> 
     let target = node.world.target()?;
     let client = bumpless_worker::client::Client::connect(target, Default::default()).await?;
     client.ping().await?;
-    disk.free()?;
     let status =
         until(&node, "the end", |status| status.upgrade.is_none() && status.draining.is_none()).await?;
     assert_eq!(status.last.map(|last| last.result), Some(Ending::Committed));
     assert_eq!(node.serving().await?.release.as_str(), "1.1.0");
+    disk.free()?;
     node.more_writes(20).await?;
     node.upgrade_well("1.9.0").await?;
     node.finish(Clients::WereRefused).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_the_records_a_line_that_cannot_be_written_ends_nobody() -> Result<()> {
+    const TEST: &str = "a disk of the records that is full when something is to be printed";
+    let Some((mut node, disk)) = on_a_small_disk(TEST, quick(), Part::Records, 400 << 20).await? else {
+        return Ok(());
+    };
+    let before = node.serving().await?;
+    let mut gate = Gate::new(node.world.folder(), "level")?;
+    // The old worker has something to say about what it is sent.
+    let plan = Faults::default().at(Step::Level, Place::Before, gate.holds()).at(
+        Step::Level,
+        Place::Before,
+        Does::Do(Deed::Garbage(Wire::Link)),
+    );
+    let release = node.begin(&faulty("1.1.0", plan)?).await?;
+    gate.reached(SOON).await?;
+    disk.fill()?;
+    gate.open()?;
+    node.ended(&release).await?;
+    assert_eq!(node.serving().await?.pid, before.pid);
+    node.more_writes(20).await?;
+    disk.free()?;
+    // The supervisor neither: it ends as it would with an output that takes what is said.
+    let ends = |output: &str| {
+        let output = std::fs::File::options().write(true).open(output)?;
+        let mut command = std::process::Command::new(&node.world.binaries().bumplessd);
+        command.args(["--config", "/nowhere"]).stdout(output.try_clone()?).stderr(output).status()
+    };
+    assert_eq!(ends("/dev/full")?.code(), ends("/dev/null")?.code());
+    node.upgrade_well("1.9.0").await?;
+    node.finish(Clients::NoticedNothing).await?;
     Ok(())
 }

@@ -66,6 +66,28 @@ async fn a_sync_of_the_new_database_that_fails_at_the_commit_reverses_the_cut() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_of_the_new_database_that_fails_after_the_commit_point_has_the_new_pair_start_again()
+-> Result<()> {
+    let mut node = UnderLoad::start(watched()).await?;
+    let mut gate = Gate::new(node.world.folder(), "commit")?;
+    let plan = Faults::default().at(Step::Commit, Place::Before, gate.holds());
+    let release = node.begin(&faulty("1.1.0", plan)?).await?;
+    gate.reached(SOON).await?;
+    node.world.injected().fail_sync("gen-2/db", 1)?;
+    gate.open()?;
+    let last = node.ended(&release).await?;
+    // Another process would find the same fault again.
+    node.world.injected().cease()?;
+    assert_eq!(last.result, Ending::Committed, "{last:?}");
+    let status = node.world.serving().await?;
+    assert_eq!(status.serving.ok_or("nobody serves")?.release.as_str(), "1.1.0");
+    node.more_writes(20).await?;
+    node.upgrade_well("1.9.0").await?;
+    node.finish(Clients::WereServed).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_journal_that_cannot_be_synced_holds_up_the_cut_and_one_that_can_again_lets_the_next_one_through()
 -> Result<()> {
     let mut node = UnderLoad::start(watched()).await?;
