@@ -112,6 +112,11 @@ impl Publisher {
         let nothing = || PublishError::Value("no index was published yet; add a release first".to_owned());
         let root = newest_root(&self.feed())?.ok_or_else(nothing)?;
         let index = self.published_index()?.ok_or_else(nothing)?;
+        if !is_signed(&index, Signer::Release, &root) {
+            let (version, feed) = (self.draft.published, self.feed());
+            let why = format!("index {version} in {} is not as it was published; restore it", feed.display());
+            return Err(PublishError::Value(why));
+        }
         let mut timestamp = self.next_timestamp(&index, &[&root], now)?;
         match self.signed_by(&mut timestamp, &[&root])? {
             Some(missing) => Err(PublishError::Waits(vec![missing])),

@@ -139,6 +139,23 @@ fn an_index_is_renewed_when_half_of_its_time_is_over_and_what_expires_is_told_be
 }
 
 #[test]
+fn a_timestamp_is_not_renewed_over_an_index_that_somebody_has_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut publisher = publisher(dir.path());
+    publisher.publish(NOW).unwrap();
+    let path = publisher.feed().join("index/1.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"paused\":false", "\"paused\":true")).unwrap();
+    let before = std::fs::read(publisher.feed().join("timestamp.json")).unwrap();
+    let why = publisher.timestamp(NOW + 60).unwrap_err().to_string();
+    assert!(why.contains("index 1 in ") && why.contains("is not as it was published"), "{why}");
+    assert_eq!(std::fs::read(publisher.feed().join("timestamp.json")).unwrap(), before);
+    std::fs::write(&path, text).unwrap();
+    publisher.timestamp(NOW + 60).unwrap();
+    assert!(accepted(&publisher).is_ok());
+}
+
+#[test]
 fn a_damaged_blob_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let mut publisher = publisher(dir.path());
