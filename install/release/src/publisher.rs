@@ -17,6 +17,7 @@ use bumpless_trust::document::{
     Build, Channel, Elders, Extra, Group, IndexDocument, IndexType, KeysDocument, ReleaseDocument, Rollout,
     RootDocument, RootType, SPEC, Stage, TIMESTAMP_VALID,
 };
+use bumpless_trust::keys::Keys;
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::signature::Signatures;
 
@@ -26,7 +27,8 @@ use crate::document::{Document, json, root_name};
 use crate::draft::Draft;
 use crate::error::PublishError;
 use crate::file::{self, Readers};
-use crate::keyring::Keyring;
+use crate::key::KeyError;
+use crate::keyring::{Keyring, public};
 use crate::password::Passwords;
 use crate::published::newest_root;
 use crate::signer::{Signer, Standing};
@@ -136,13 +138,19 @@ impl Publisher {
         if folder.join("draft.json").exists() || folder.join("keys").exists() {
             return Err(PublishError::Exists(folder.to_owned()));
         }
+        let Holders { root, release, timestamp, builders } = &options.holders;
+        // Before anything is made: what was mistyped should not have to be cleared away.
+        for PublicKeys { files, threshold } in [root, release, timestamp, builders].into_iter().flatten() {
+            let texts = files.iter().map(|path| Ok(public(path)?.text().to_owned()));
+            let keys = KeysDocument { threshold: *threshold, keys: texts.collect::<Result<_, KeyError>>()? };
+            Keys::parse(&keys).map_err(|why| PublishError::Value(why.to_string()))?;
+        }
         for part in ["keys", "feed/root", "feed/index", "feed/build", "feed/blob"] {
             let path = folder.join(part);
             fs::create_dir_all(&path).map_err(|error| PublishError::File("create", path, error))?;
         }
         let lock = lock(folder)?;
         let mut ring = Keyring::open(&folder.join("keys"), Vec::new(), Passwords::default())?;
-        let Holders { root, release, timestamp, builders } = &options.holders;
         let document = RootDocument {
             kind: RootType::Root,
             spec: SPEC,

@@ -82,6 +82,22 @@ fn nothing_is_published_before_enough_holders_have_signed_and_it_is_said_whose_s
 }
 
 #[test]
+fn a_feed_that_cannot_be_made_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let people = People::new(dir.path(), &["anna"]);
+    let net = dir.path().join("net");
+    let init = |threshold, names: &[&str]| {
+        let holders = Holders { release: Some(people.keys(threshold, names)), ..Holders::default() };
+        Publisher::init(&net, &Options { holders, ..Options::new(channel(), NOW) })
+    };
+    assert!(matches!(init(1, &["anna", "nobody"]), Err(PublishError::Key(_))));
+    let why = init(2, &["anna"]).unwrap_err().to_string();
+    assert!(why.contains("2 signatures are required of 1 distinct keys"), "{why}");
+    assert!(!net.exists());
+    assert!(init(1, &["anna"]).is_ok());
+}
+
+#[test]
 fn what_waits_survives_the_process_and_a_change_meanwhile_gets_a_version_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let (people, mut publisher) = published(dir.path());
