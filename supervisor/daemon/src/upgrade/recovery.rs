@@ -9,7 +9,7 @@
 //!   rehearsal its cut was not measured by us, so it is handed back, without a verdict.)
 //! - **Nobody holds**: every worker that is not on the committed generation is killed and confirmed;
 //!   then a frozen one on it resumes.
-//! - **Nobody is left**: the committed pair starts cold.
+//! - **Nobody is left**: the committed pair starts cold; if that is the attempt's, it was committed.
 //!
 //! The generation in `committed` is never corrected to a survivor's; it changes by a commit alone.
 
@@ -223,9 +223,11 @@ fn nobody_holds(
 ) -> (State, Vec<Effect>) {
     let why = "the supervisor was replaced, and the new worker with it";
     let verdict = Verdict::Unknown(why.into());
-    let (attempt, candidate, terms) = match intent {
-        Some(Intent { attempt, generation, terms, .. }) => (Some(attempt), Some(generation), terms),
-        None => (None, None, None),
+    let (attempt, candidate, old_generation, terms) = match intent {
+        Some(Intent { attempt, generation, old_generation, terms }) => {
+            (Some(attempt), Some(generation), Some(old_generation), terms)
+        }
+        None => (None, None, None, None),
     };
     let resumable = alive.iter().find(|survivor| {
         survivor.worker.generation == generation
@@ -262,9 +264,16 @@ fn nobody_holds(
         return (state, effects);
     }
     effects.extend(dying.iter().map(|worker| Effect::Kill(worker.instance)));
-    if let Some(candidate) = candidate.filter(|candidate| *candidate != generation) {
-        let logs = terms.map_or(vec![], |terms| vec![terms.held, terms.take]);
-        effects.push(Effect::Discard { logs, generations: vec![candidate] });
+    let logs = terms.map_or(vec![], |terms| vec![terms.held, terms.take]);
+    let (verdict, nobodys) = match (candidate, old_generation) {
+        // The record was durable: it was committed, and what is left of it is done by the start.
+        (Some(candidate), old) if candidate == generation => {
+            (Verdict::Good, old.filter(|old| *old != generation && *old != 0))
+        }
+        (candidate, _) => (verdict, candidate),
+    };
+    if let Some(nobodys) = nobodys {
+        effects.push(Effect::Discard { logs, generations: vec![nobodys] });
     }
     if let Some(attempt) = attempt {
         effects.push(Effect::conclude(attempt, verdict, None));

@@ -312,6 +312,22 @@ fn a_restarted_supervisor_lets_a_frozen_worker_resume_only_on_the_committed_gene
     assert!(matches!(state, State::Clearing { .. }));
 }
 
+#[test]
+fn if_everybody_died_behind_the_commit_point_the_next_start_knows_that_it_was_committed() {
+    let found = |committed| Found {
+        committed: Some(committed),
+        intent: Some(Intent { attempt: attempt(), generation: 2, old_generation: 1, terms: Some(TERMS) }),
+        alive: vec![],
+    };
+    let discard = |generation| Effect::Discard { logs: vec![1, 2], generations: vec![generation] };
+    let (_, effects) = recover(found((release(1), 2)), at(0), &rules());
+    assert_eq!(conclusion(&effects), Some(&Verdict::Good));
+    assert!(has(&effects, &discard(1)), "the old generation is nobody's: {effects:?}");
+    let (_, effects) = recover(found((release(0), 1)), at(0), &rules());
+    assert!(matches!(conclusion(&effects), Some(Verdict::Unknown(_))));
+    assert!(has(&effects, &discard(2)), "the candidate's generation is nobody's: {effects:?}");
+}
+
 fn conclusion(effects: &[Effect]) -> Option<&Verdict> {
     effects.iter().find_map(|effect| match effect {
         Effect::Conclude { verdict, .. } => Some(verdict),
