@@ -88,6 +88,7 @@ impl Drop for Gate {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use bumpless_worker::faults::lever::Lever;
     use bumpless_worker::faults::{Faults, Place, Script, Step};
 
     const SOON: Duration = Duration::from_secs(20);
@@ -100,7 +101,7 @@ mod tests {
             .into_iter()
             .fold(Faults::default(), |plan, gate| plan.at(Step::Cut, Place::Before, gate.holds()));
         drop(three);
-        let (script, _deeds) = Script::new(&plan);
+        let (script, _deeds) = Script::new(&plan, Lever::default());
         let walking = tokio::spawn(async move { script.reach(Step::Cut, Place::Before).await });
         one.reached(SOON).await.unwrap();
         assert!(two.reached(Duration::from_millis(50)).await.is_err(), "the first gate is still shut");

@@ -26,6 +26,7 @@ pub mod injected;
 pub mod latency;
 pub mod left_out;
 pub mod leftovers;
+pub mod levers;
 pub mod load;
 pub mod namespace;
 pub mod operator;

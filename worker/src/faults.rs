@@ -13,12 +13,15 @@
 //! | `answers` | gets are answered with altered content, or refused, after it took over | [`Faults::at_answer`] |
 //! | `keeps` | writes are acknowledged and not stored, after it took over | [`Faults::at_write`] |
 //! | `at` | at one step of the hand-over: it stops, ends, waits, or does something bad | [`Script`] |
+//! | `lever` | the same at any step, whenever a harness wants it | [`lever`] |
 
 mod gate;
 mod harm;
+pub mod lever;
 mod plan;
 mod script;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +61,9 @@ pub struct Faults {
     /// What it does at which step; each once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub at: Vec<Planned>,
+    /// The socket of a harness that holds it where it likes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lever: Option<PathBuf>,
 }
 
 /// What becomes of writes.

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `start`, `go`, `prepare`, `retire`, `commit`, `drain`, `resume`, `persist`, `remove` | the order has come | before its answer |
 //! | `pair`, `cut`, `stop` | the order has come | never |
+//! | `sync` | a part of the snapshot has come | never |
 //! | `level` | the snapshot is in, before the logbook is followed | before `Level` |
 //! | `mark` | the mark was ordered or met | before `StateHash` |
 //! | `yield` | the suitable moment has come, before it freezes | `Yield` is sent; before `Yielded` |
@@ -43,6 +44,7 @@ pub enum Step {
     Start,
     Go,
     Pair,
+    Sync,
     Level,
     Mark,
     Prepare,

@@ -10,6 +10,7 @@ use bumpless_shared::control::Report;
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use tokio::sync::mpsc;
 
+use super::lever::Lever;
 use super::plan::{Deed, Does, Place, Planned, Role, Step, Wire};
 use super::{Faults, die, gate, stop};
 
@@ -24,20 +25,38 @@ struct Shared {
     settled: AtomicBool,
     bare: Mutex<Option<Bare>>,
     deeds: mpsc::UnboundedSender<Deed>,
+    lever: Lever,
 }
 
 impl Script {
-    /// Of a plan. Deeds that need the whole worker come out of the receiver.
-    pub fn new(faults: &Faults) -> (Script, mpsc::UnboundedReceiver<Deed>) {
+    /// Of a plan, and of what a harness wants. Deeds that need the whole worker come out of the receiver.
+    pub fn new(faults: &Faults, lever: Lever) -> (Script, mpsc::UnboundedReceiver<Deed>) {
         let (deeds, receiver) = mpsc::unbounded_channel();
         let shared = Shared {
             left: Mutex::new(faults.at.clone()),
-            sound: faults.at.is_empty(),
+            sound: faults.at.is_empty() && !lever.is_there(),
             settled: AtomicBool::new(false),
             bare: Mutex::new(None),
             deeds,
+            lever,
         };
         (Script(Arc::new(shared)), receiver)
+    }
+
+    /// Does at once what the harness wants done at no step in particular, for as long as there is one.
+    pub async fn obey(self) {
+        while let Some(deed) = self.0.lever.wanted().await {
+            if let Some(deed) = self.act(deed) {
+                self.leave(deed);
+            }
+        }
+    }
+
+    /// The same as [`Script::reach`] for who is not the worker's loop.
+    pub async fn pass(&self, step: Step, place: Place) {
+        for deed in self.reach(step, place).await {
+            self.leave(deed);
+        }
     }
 
     /// From here on it is no candidate any more.
@@ -72,6 +91,7 @@ impl Script {
     /// the worker is returned. Every step comes through here.
     pub async fn reach(&self, step: Step, place: Place) -> Vec<Deed> {
         let mut deeds = Vec::new();
+        self.0.lever.at(step, place).await;
         for does in self.due(step, place) {
             eprintln!("bumpless-node: this release was made to do this {place:?} {step:?}: {does:?}");
             match does {
@@ -87,9 +107,7 @@ impl Script {
     /// A report is about to go to the supervisor.
     pub async fn before_report(&self, report: &Report) {
         let Some(step) = Step::of_report(report) else { return };
-        for deed in self.reach(step, Place::After).await {
-            self.leave(deed);
-        }
+        self.pass(step, Place::After).await;
         if step == Step::Commit {
             self.settle();
         }
@@ -192,7 +210,7 @@ mod tests {
             Place::After,
             Does::Do(Deed::Flood(Flood::Notes)),
         );
-        let (script, _deeds) = Script::new(&plan);
+        let (script, _deeds) = Script::new(&plan, Lever::default());
         assert_eq!(script.reach(Step::Mark, Place::Before).await, []);
         assert_eq!(script.reach(Step::Persist, Place::After).await, []);
         assert_eq!(script.reach(Step::Mark, Place::After).await, [harm]);
@@ -204,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_planned_for_later_does_not_hold_the_step_up() {
         let plan = Faults::default().at(Step::Take, Place::Before, Does::Later(1, Deed::Flood(Flood::Notes)));
-        let (script, mut deeds) = Script::new(&plan);
+        let (script, mut deeds) = Script::new(&plan, Lever::default());
         assert_eq!(script.reach(Step::Take, Place::Before).await, []);
         assert_eq!(deeds.recv().await, Some(Deed::Flood(Flood::Notes)));
     }

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use super::link::LinkError;
 use super::wires::Talk;
-use crate::faults::Faults;
+use crate::faults::{Faults, Place, Script, Step};
 use crate::state::{Opened, Position, StoreError, StoreOptions, Totals, Writer};
 
 /// A batch is sent when it has so many bytes of records, or so many entries.
@@ -189,7 +189,7 @@ pub fn take_in(
     announced: Announced,
     mut parts: mpsc::Receiver<Part>,
     progress: &Arc<Progress>,
-    faults: &Faults,
+    (faults, script): (&Faults, &Script),
     runtime: &tokio::runtime::Handle,
 ) -> Result<Writer, SnapshotError> {
     progress.total.store(announced.bytes, Ordering::Relaxed);
@@ -203,7 +203,10 @@ pub fn take_in(
     let mut ingest = writer.ingest()?;
     loop {
         let part = parts.blocking_recv();
-        runtime.block_on(faults.at_sync());
+        runtime.block_on(async {
+            faults.at_sync().await;
+            script.pass(Step::Sync, Place::Before).await;
+        });
         match part {
             Some(Part::Entries(entries)) => {
                 for entry in &entries {

@@ -33,6 +33,7 @@ use bumpless_shared::link::Note;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use crate::faults::lever::Lever;
 use crate::faults::{Deed, Script, Step};
 use crate::handover::link::LinkError;
 use crate::handover::snapshot::SnapshotError;
@@ -112,7 +113,9 @@ pub async fn run(end: OwnedFd, stamp: Stamp) -> Result<std::convert::Infallible,
     let (sender, mut inputs) = mpsc::unbounded_channel();
     let inbox = Inbox(sender);
     listen_to(connection.clone(), inbox.clone());
-    let (script, mut deeds) = Script::new(&stamp.faults);
+    let lever = Lever::grasp(stamp.faults.lever.as_deref(), &stamp.release).await;
+    let (script, mut deeds) = Script::new(&stamp.faults, lever);
+    tokio::spawn(script.clone().obey());
     let left = inbox.clone();
     tokio::spawn(async move {
         while let Some(deed) = deeds.recv().await {

@@ -142,7 +142,7 @@ impl Worker {
         };
         let (Some(parts), Some(writer)) = (receiving.parts.take(), open.writer.take()) else { return };
         receiving.announced = Some(announced);
-        let (inbox, faults) = (self.inbox.clone(), self.stamp.faults.clone());
+        let (inbox, faults, script) = (self.inbox.clone(), self.stamp.faults.clone(), self.script.clone());
         let (progress, runtime) = (receiving.progress.clone(), tokio::runtime::Handle::current());
         receiving.telling = Some(
             tokio::spawn(tell_progress(
@@ -154,7 +154,7 @@ impl Worker {
         );
         let taking = inbox.clone();
         let started = background::spawn("ingest", move || {
-            let taken = snapshot::take_in(writer, announced, parts, &progress, &faults, &runtime);
+            let taken = snapshot::take_in(writer, announced, parts, &progress, (&faults, &script), &runtime);
             taking.send(Input::TakenIn(instance, taken));
         });
         if let Err(error) = started {
