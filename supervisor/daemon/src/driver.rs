@@ -97,6 +97,8 @@ pub struct Driver {
     next_tidy: Instant,
     /// The removal that was asked for and not yet answered.
     removing: bool,
+    /// Whether a release may be installed that nobody needs.
+    collect: bool,
 }
 
 /// The channels that the driver waits on.
@@ -169,6 +171,7 @@ impl Driver {
             again: None,
             next_tidy: Instant::now(),
             removing: false,
+            collect: true,
         }
     }
 
@@ -220,18 +223,29 @@ impl Driver {
     }
 
     fn owes_work(&self) -> bool {
-        !self.edge.journal.is_written() || self.removal().is_some()
+        !self.edge.journal.is_written() || self.removal().is_some() || self.collect && self.may_begin()
     }
 
     /// Feeds events to the sequence, and those that its effects lead to at once, until there are none.
     fn feed_in(&mut self, mut events: VecDeque<Event>) {
         while let Some(event) = events.pop_front() {
+            let holder = self.holder();
             let before = std::mem::replace(&mut self.state, State::Stopped);
             let (state, effects) = before.step(event, self.now(), &self.rules);
             self.state = state;
+            if holder != self.holder() {
+                // What the one before it was told to remove it may not have removed.
+                self.removing = false;
+                self.next_tidy = Instant::now();
+            }
             self.entered();
             events.extend(self.perform_all(effects));
         }
+    }
+
+    /// Who would be told to tidy up.
+    fn holder(&self) -> Option<Instance> {
+        self.state.serving().map(|serving| serving.worker.instance)
     }
 
     /// Notes the phase that was entered, tells those who wait, and tidies up once it is quiet.
@@ -245,6 +259,7 @@ impl Driver {
             self.text = status::text(&self.state);
             self.tell_waiters();
             if quiet {
+                self.collect = true;
                 self.next_tidy = Instant::now();
             }
         } else if self.text != status::text(&self.state) {
@@ -335,18 +350,23 @@ impl Driver {
         self.edge.journal.get().removal(serving.worker.generation, writes)
     }
 
-    /// What is installed and is neither running nor the way back is removed.
+    /// What is installed, or was being installed when its supervisor ended, and is neither running nor the
+    /// way back is removed.
     fn collect_releases(&mut self) {
         if !self.may_begin() {
             return;
         }
+        self.collect = false;
         let committed = self.edge.committed.as_ref().map(|committed| committed.release.clone());
         let previous = self.edge.releases.previous().map(|record| record.release());
-        for release in self.edge.releases.list().unwrap_or_default().iter().map(Record::release) {
+        let releases = &self.edge.releases;
+        let installed = releases.list().unwrap_or_default().iter().map(Record::release).collect::<Vec<_>>();
+        for release in installed.into_iter().chain(releases.half_made().unwrap_or_default()) {
             if Some(&release) != committed.as_ref()
                 && Some(&release) != previous.as_ref()
                 && let Err(error) = self.edge.releases.remove(&release)
             {
+                self.collect = true;
                 eprintln!("bumplessd: release {release} cannot be removed: {error}; it is tried again");
             }
         }
@@ -403,7 +423,12 @@ impl Driver {
                 };
                 self.feed_in([Event::Acquired(event)].into());
             }
-            Fed::Fetched(..) | Fed::Installed(..) => {}
+            Fed::Fetched(..) => {}
+            // It was given up when it could not be stopped any more.
+            Fed::Installed(..) => {
+                self.collect = true;
+                self.next_tidy = Instant::now();
+            }
         }
     }
 
@@ -486,11 +511,13 @@ impl Driver {
             return;
         };
         let releases = Rc::clone(&self.edge.releases);
-        self.acquiring = Some(tokio::task::spawn_local(async move {
+        // Not to be aborted: what is written on a thread of its own goes on, and its end has to be seen.
+        self.acquiring = None;
+        tokio::task::spawn_local(async move {
             let result =
                 releases.install(staged, &choice).await.map(|_| ()).map_err(|error| of_install(&error));
             let _ = fed.send(Fed::Installed(acquisition, result));
-        }));
+        });
     }
 
     // -------------------------------------------------------------------------------------- the end

@@ -263,21 +263,43 @@ impl Releases {
     /// # Errors
     /// The directory, or a record in it, cannot be read.
     pub fn list(&self) -> io::Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for release in self.folders()? {
+            records.extend(record(&self.folder(&release), release.sha256)?);
+        }
+        records.sort_by_key(|record| std::cmp::Reverse(record.counter));
+        Ok(records)
+    }
+
+    /// Those whose installation did not come to its end, or is under way.
+    ///
+    /// # Errors
+    /// The directory, or a record in it, cannot be read.
+    pub fn half_made(&self) -> io::Result<Vec<Release>> {
+        let mut releases = self.folders()?;
+        for installed in self.list()? {
+            releases.retain(|release| *release != installed.release());
+        }
+        Ok(releases)
+    }
+
+    /// By name.
+    fn folders(&self) -> io::Result<Vec<Release>> {
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        let mut records = Vec::new();
+        let mut releases = Vec::new();
         for entry in entries {
             let name = entry?.file_name();
-            let Some(name) = name.to_str() else { continue };
-            let Some(sha256) = name.rsplit_once('-').and_then(|(_, hash)| hash.parse().ok()) else {
+            let Some((version, hash)) = name.to_str().and_then(|name| name.rsplit_once('-')) else {
                 continue;
             };
-            records.extend(record(&self.dir.join(name), sha256)?);
+            if let (Ok(version), Ok(sha256)) = (version.parse(), hash.parse()) {
+                releases.push(Release { version, sha256 });
+            }
         }
-        records.sort_by_key(|record| std::cmp::Reverse(record.counter));
-        Ok(records)
+        Ok(releases)
     }
 
     /// The release that ran here before, if it is still installed.

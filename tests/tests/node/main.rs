@@ -10,6 +10,7 @@ mod full_disk;
 mod held;
 mod hostile;
 mod injected;
+mod leftovers;
 mod life;
 mod operator;
 mod publisher;
