@@ -4,7 +4,8 @@
 //! operators, signals, time. Each becomes an event for the sequence ([`crate::upgrade`]), whose effects
 //! are performed before the next event is looked at. Time comes last, and only after everything that
 //! had already arrived was taken in: a supervisor that slept must not take its own absence for the
-//! silence of others.
+//! silence of others. For the same reason its clock stands still while it sleeps: time in which it was
+//! stopped, or held up by a disk, is nobody's delay.
 
 mod operator;
 mod reports;
@@ -39,6 +40,9 @@ use operator::{Pending, Waiter};
 /// How often what could not be written or removed is tried again.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
+/// What is this much too late was not merely waiting for a processor.
+const OVERSLEPT: Duration = Duration::from_millis(250);
+
 /// What the feed's tasks bring back.
 #[derive(Debug)]
 pub enum Fed {
@@ -67,6 +71,8 @@ pub struct Driver {
     rules: Rules,
     ledger: Ledger,
     born: Instant,
+    /// When it should have woken up.
+    due: Option<Instant>,
     since: Unix,
     /// At home, or away with a refresh.
     feed: Option<Box<Feed>>,
@@ -151,6 +157,7 @@ impl Driver {
             rules,
             ledger,
             born,
+            due: None,
             since: unix_now(),
             feed,
             feed_state,
@@ -187,6 +194,7 @@ impl Driver {
         self.feed_in(more);
         while self.state != State::Stopped {
             let wake = self.next_wake();
+            self.due = Some(wake);
             tokio::select! {
                 biased;
                 Some(news) = inputs.news.recv() => self.news(news),
@@ -210,6 +218,12 @@ impl Driver {
         self.ledger.append(&Entry::new(unix_now(), Happening::SupervisorStopped));
     }
 
+    /// Takes out of its time what it slept beyond the moment at which it should have woken up.
+    fn wake_up(&mut self) {
+        let late = self.due.take().map(|due| due.elapsed());
+        self.born += late.filter(|late| *late > OVERSLEPT).unwrap_or_default();
+    }
+
     fn next_wake(&self) -> Instant {
         let tick = self.state.next_tick(&self.rules).map(|Moment(since)| self.born + since);
         let tidy = (self.owes_work()).then_some(self.next_tidy);
@@ -228,6 +242,7 @@ impl Driver {
 
     /// Feeds events to the sequence, and those that its effects lead to at once, until there are none.
     fn feed_in(&mut self, mut events: VecDeque<Event>) {
+        self.wake_up();
         while let Some(event) = events.pop_front() {
             let holder = self.holder();
             let before = std::mem::replace(&mut self.state, State::Stopped);

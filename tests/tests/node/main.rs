@@ -15,6 +15,7 @@ mod life;
 mod operator;
 mod publisher;
 mod rehearsal;
+mod slept;
 mod supervisor_killed;
 mod under_load;
 mod versions;
