@@ -16,6 +16,8 @@ pub enum Lengths {
     /// Seven of ten fit a record (4 KiB), a quarter makes a small chunk file, the rest one of up to
     /// 128 KiB.
     Mixed,
+    /// Eight of ten fit a record and are small, the rest makes chunk files of up to 12 KiB.
+    Small,
     /// All have so many bytes; at least 16.
     Each(usize),
 }
@@ -24,6 +26,11 @@ impl Contents {
     /// The row of this seed, of mixed lengths.
     pub fn new(seed: u64) -> Contents {
         Contents { seed, lengths: Lengths::Mixed }
+    }
+
+    /// The row of this seed, of small lengths.
+    pub fn small(seed: u64) -> Contents {
+        Contents { seed, lengths: Lengths::Small }
     }
 
     /// The row of this seed, each content with so many bytes (at least 16).
@@ -36,6 +43,10 @@ impl Contents {
         let mut random = SmallRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let length = match self.lengths {
             Lengths::Each(length) => length,
+            Lengths::Small => match random.random_range(0..10) {
+                0..8 => random.random_range(64..=1024),
+                _ => random.random_range(4097..=12 * 1024),
+            },
             Lengths::Mixed => match random.random_range(0..100) {
                 0..70 => random.random_range(64..=4096),
                 70..95 => random.random_range(4097..=32 * 1024),

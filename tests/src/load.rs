@@ -210,7 +210,8 @@ async fn drive(shared: Arc<Shared>, plan: Plan, mut stopped: watch::Receiver<boo
         match fresh_every {
             Some(every) if number.is_multiple_of(every) => {
                 let root = &shared.roots[(number / every) as usize % shared.roots.len()];
-                requests.spawn(twice(Arc::clone(&shared), root.fresh(), number, due, plan));
+                let stopped = stopped.clone();
+                requests.spawn(twice(Arc::clone(&shared), root.fresh(), number, due, plan, stopped));
             }
             Some(_) | None => {
                 requests.spawn(request(Arc::clone(&shared), long_lived.clone(), number, due, plan));
@@ -236,11 +237,21 @@ fn pace(begun: Instant, step: Duration) -> mpsc::UnboundedReceiver<(u64, Duratio
     receiver
 }
 
-/// Two requests over a connection that is made for them.
-async fn twice(shared: Arc<Shared>, client: Client, number: u64, due: Duration, plan: Plan) {
+/// Two requests over a connection that is made for them; the second is not sent any more after the end.
+async fn twice(
+    shared: Arc<Shared>,
+    client: Client,
+    number: u64,
+    due: Duration,
+    plan: Plan,
+    mut stopped: watch::Receiver<bool>,
+) {
     request(Arc::clone(&shared), client.clone(), number, due, plan).await;
     let again = due + LINGER;
-    tokio::time::sleep_until(tokio::time::Instant::from_std(shared.begun) + again).await;
+    tokio::select! {
+        () = tokio::time::sleep_until(tokio::time::Instant::from_std(shared.begun) + again) => {}
+        _ = stopped.changed() => return,
+    }
     request(shared, client, number.rotate_right(8), again, plan).await;
 }
 

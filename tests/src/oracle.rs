@@ -67,6 +67,18 @@ impl Oracle {
         }
     }
 
+    /// These were acknowledged by somebody whose word is worth nothing.
+    pub fn forget(&self, numbers: &[u64]) {
+        let mut all = self.lock();
+        for number in numbers {
+            let (word, bit) = (*number as usize / 64, 1 << (number % 64));
+            if all.bits.get(word).is_some_and(|bits| bits & bit != 0) {
+                all.bits[word] &= !bit;
+                all.count -= 1;
+            }
+        }
+    }
+
     /// How many were acknowledged.
     pub fn count(&self) -> u64 {
         self.lock().count
@@ -119,6 +131,8 @@ mod tests {
         for number in [3, 64, 130, 130] {
             oracle.acknowledge(number);
         }
+        oracle.acknowledge(5);
+        oracle.forget(&[5, 6, 9999]);
         assert_eq!((oracle.count(), oracle.all()), (3, vec![3, 64, 130]));
         let picked: Vec<Option<u64>> = [0, 4, 65, 131, 9999].map(|near| oracle.pick(near)).to_vec();
         assert_eq!(picked[..4], [Some(3), Some(64), Some(130), Some(3)]);

@@ -21,7 +21,7 @@ use bumpless_control::reply::Outcome;
 use bumpless_control::request::Request;
 use bumpless_control::status::Status;
 use bumpless_release::{Addition, Options as FeedOptions, Publisher, Server};
-use bumpless_shared::release::Release;
+use bumpless_shared::release::{Release, Version};
 use bumpless_shared::version::Range;
 use bumpless_worker::client::{Client, Options, Target};
 use bumpless_worker::faults::Faults;
@@ -51,6 +51,7 @@ pub const START: Duration = Duration::from_secs(40);
 pub struct World {
     folder: TempDir,
     binaries: &'static Binaries,
+    node: PathBuf,
     publisher: Publisher,
     tap: Tap,
     // Held for its drop alone.
@@ -89,6 +90,7 @@ impl World {
         let world = World {
             folder,
             binaries,
+            node: binaries.node.clone(),
             publisher,
             tap,
             _server: server,
@@ -234,12 +236,40 @@ impl World {
         addition.description.get_or_insert_with(|| stamp.description());
         tokio::task::block_in_place(|| {
             let artifact = self.folder.path().join("artifacts").join(stamp.release.as_str());
-            stamp::write(&self.binaries.node, &artifact, stamp)?;
+            stamp::write(&self.node, &artifact, stamp)?;
             let release = self.publisher.add(&artifact, &stamp.release, addition)?;
             self.publisher.publish(unix_now())?;
             std::fs::remove_file(&artifact)?;
             Ok(release)
         })
+    }
+
+    /// What is published from now on is as small as it gets: where many releases are, they are the work.
+    ///
+    /// # Errors
+    /// Those of `strip`, which comes with the linker.
+    pub fn strip(&mut self) -> Result<()> {
+        let bare = self.folder.path().join("node");
+        let stripped = Command::new("strip").arg("-o").arg(&bare).arg(&self.binaries.node).status()?;
+        if !stripped.success() {
+            return Err(format!("the node cannot be stripped: {stripped}").into());
+        }
+        self.node = bare;
+        Ok(())
+    }
+
+    /// Takes a release out of what will be published next, and its blob from the feed.
+    ///
+    /// # Errors
+    /// Those of the publisher.
+    pub fn withdraw(&mut self, version: &Version) -> Result<()> {
+        let release = self.publisher.index().releases.iter().find(|entry| entry.release == *version);
+        let artifacts = release.ok_or("there is no such release")?.artifacts.clone();
+        self.publisher.drop_release(version)?;
+        for artifact in artifacts {
+            std::fs::remove_file(self.feed().join(artifact.path()))?;
+        }
+        Ok(())
     }
 
     /// A view of the file system of this world's own, in which its supervisors are started from now on;

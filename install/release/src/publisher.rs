@@ -351,6 +351,19 @@ impl Publisher {
         })
     }
 
+    /// Takes a release out of the next index, which has room for some hundreds. What runs it runs on; its
+    /// blob is left to those who are reading the present index.
+    ///
+    /// # Errors
+    /// There is no such release, or the draft cannot be saved.
+    pub fn drop_release(&mut self, version: &Version) -> Result<(), PublishError> {
+        entry(&mut self.draft.index, version)?;
+        self.change(|index| {
+            index.releases.retain(|entry| entry.release != *version);
+            Ok(())
+        })
+    }
+
     /// Forbids every release below this counter.
     ///
     /// # Errors

@@ -66,6 +66,11 @@ impl Story {
         Err(format!("the upgrade ended before {}: {outcome:?}", phase.as_str()).into())
     }
 
+    /// Waits for the end; `None` where the supervisor went away without an answer. To be asked once.
+    pub async fn ended(&mut self) -> Option<Outcome> {
+        (&mut self.asked).await.ok()?.ok()
+    }
+
     /// Waits for the end.
     ///
     /// # Errors

@@ -72,7 +72,7 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     between("worker.canary", &worker.canary, ms(20), secs(60))?;
     between("worker.relay", &worker.relay, ms(100), secs(600))?;
 
-    between("upgrade.probation", &upgrade.probation, secs(1), 7 * DAY)?;
+    between("upgrade.probation", &upgrade.probation, ms(100), 7 * DAY)?;
     between("upgrade.rehearsal", &upgrade.rehearsal, ms(100), DAY)?;
     between("upgrade.rehearsal_gap", &upgrade.rehearsal_gap, ms(0), secs(60))?;
     between("upgrade.attempts", &upgrade.attempts, 1, 100)?;
