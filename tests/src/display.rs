@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 const NAME_WIDTH: usize = 16;
 /// No more than so many updates a second: the load is on the same cores.
 const REFRESH: Duration = Duration::from_millis(80);
+const MINUTE: Duration = Duration::from_secs(60);
 const SPINNER: [char; 8] = ['⣾', '⣽', '⣻', '⢿', '⡿', '⣟', '⣯', '⣷'];
 
 /// The running display.
@@ -34,7 +35,8 @@ impl Display {
 
     /// A line that is no step.
     pub fn say(&mut self, text: &str) {
-        self.write(&format!("{text}\n"));
+        let clear = if self.terminal && self.current.is_some() { "\r\x1b[2K" } else { "" };
+        self.write(&format!("{clear}{text}\n"));
     }
 
     /// A heading, set off by an empty line.
@@ -62,6 +64,22 @@ impl Display {
             let cut: String = line.chars().take(110).collect();
             self.write(&format!("\r\x1b[2K{cut}"));
         }
+    }
+
+    /// Where the whole stands, where there are too many steps for a line each; without a terminal it is said
+    /// once a minute. Lines that are said go above.
+    pub fn live(&mut self, text: &str) {
+        if !self.terminal {
+            if self.drawn.is_none_or(|drawn| drawn.elapsed() >= MINUTE) {
+                self.drawn = Some(Instant::now());
+                self.say(&format!("    {text}"));
+            }
+            return;
+        }
+        if self.current.is_none() {
+            self.begin("cases");
+        }
+        self.update(text);
     }
 
     /// Where the current step stands: a bar.

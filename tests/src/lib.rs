@@ -15,6 +15,7 @@
 pub mod appends;
 pub mod authority;
 pub mod binaries;
+pub mod chaos;
 pub mod configuration;
 pub mod content;
 pub mod control;

@@ -39,6 +39,22 @@ pub fn descriptors(pid: u32) -> io::Result<usize> {
     Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
+/// Whether all its threads are stopped. SIGSTOP does that some time after it was sent: one thread has to run
+/// for it, and the others may go on until then.
+///
+/// # Errors
+/// It has ended.
+pub fn is_stopped(pid: u32) -> io::Result<bool> {
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+        // Behind the name, which may have anything in it.
+        if !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn kilobytes(pid: u32, name: &str) -> io::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     Ok(number(&status, name)? * 1024)
@@ -63,6 +79,7 @@ mod tests {
         assert!(descriptors(pid).unwrap() >= 3);
         std::thread::sleep(std::time::Duration::from_millis(2));
         assert!(wake_ups(pid).unwrap() > 0);
+        assert!(!is_stopped(pid).unwrap());
         assert!(resident(u32::MAX).is_err());
     }
 }
