@@ -131,13 +131,14 @@ async fn serve(
     mut inbox: UnboundedReceiver<(Command, Vec<OwnedFd>)>,
     news: UnboundedSender<News>,
 ) {
-    let end = talk(instance, &link, &mut inbox, &news).await;
-    let died = tokio::time::timeout(DYING, process.ended()).await.is_ok();
-    if !died {
-        let _ = news.send(match end {
-            TalkEnd::Closed(why) => News::Closed(instance, why),
-            TalkEnd::Broke(why) => News::Broke(instance, why),
-        });
+    match talk(instance, &link, &mut inbox, &news).await {
+        TalkEnd::Closed(why) => {
+            if tokio::time::timeout(DYING, process.ended()).await.is_err() {
+                let _ = news.send(News::Closed(instance, why));
+            }
+        }
+        // That is the better news, however it ends.
+        TalkEnd::Broke(why) => drop(news.send(News::Broke(instance, why))),
     }
     drop(link);
     if let Err(error) = process.ended().await {
