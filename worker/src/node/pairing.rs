@@ -17,7 +17,7 @@ use super::{Input, Worker, broken};
 use crate::faults::Step;
 use crate::handover::snapshot::{self, Announced, Progress, SnapshotError};
 use crate::handover::wires::{Ends, Talk, Wires};
-use crate::lifecycle::{Event, Pairing, Peer, State};
+use crate::lifecycle::{Event, Frozen, Oath, Pairing, Peer, State};
 use crate::serve::Promise;
 use crate::state::{FollowEvent, Follower, Marked, OrderError, Role, Sequencer, Start, Status, Writer};
 
@@ -287,12 +287,13 @@ impl Worker {
     /// promise at a time; those that come meanwhile are believed.
     pub(super) fn hold_to(&self, promise: Promise) {
         let follower = self.open.as_ref().and_then(|open| open.following.as_ref());
-        let (State::Frozen(frozen), Some(following), Some(sequencer)) =
+        // Once this one is retired the holder may end its logbook.
+        let (State::Frozen(Frozen { term, oath: Oath::Free, .. }), Some(following), Some(sequencer)) =
             (self.life.state(), follower, self.sequencer())
         else {
             return;
         };
-        let (term, follower) = (frozen.term, following.follower.clone());
+        let (term, follower) = (*term, following.follower.clone());
         if follower.term() != term || self.holding_to.swap(true, Ordering::AcqRel) {
             return;
         }
