@@ -78,7 +78,7 @@ pub type Sequence = u64;
 pub type Tag = u8;
 
 /// Supervisor to worker.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Hash, Encode, Decode)]
 pub struct Order {
     /// Who says it.
     pub incarnation: Incarnation,
@@ -87,7 +87,7 @@ pub struct Order {
 }
 
 /// What a supervisor can order.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Hash, Encode, Decode)]
 pub enum Command {
     /// The first order of a worker's life. The worker locks the alive file, opens or makes its
     /// database, replays logbooks (unless a candidate) and answers [`Report::Ready`].
@@ -187,7 +187,7 @@ pub enum Command {
 }
 
 /// What a worker needs to know to begin.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Hash, Encode, Decode)]
 pub struct Start {
     /// This worker.
     pub instance: Instance,
@@ -216,7 +216,7 @@ pub struct Start {
 }
 
 /// Where a worker's state comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Origin {
     /// The very first start of this node: make `identity/` and the generation; both must be absent
     /// or have been left unfinished by an earlier try.
@@ -229,7 +229,7 @@ pub enum Origin {
 }
 
 /// What an acknowledgement waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Durability {
     /// A sync to the disk, grouped.
     Fsync,
@@ -238,7 +238,7 @@ pub enum Durability {
 }
 
 /// Keys that every worker of a node shares, so that one can speak for another that died.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct RoutingKeys {
     /// Stateless reset tokens.
     pub reset: [u8; 64],
@@ -255,7 +255,7 @@ impl std::fmt::Debug for RoutingKeys {
 }
 
 /// Intervals and deadlines in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Timing {
     /// Between heartbeats.
     pub heartbeat_ms: u64,
@@ -266,7 +266,7 @@ pub struct Timing {
 }
 
 /// Worker to supervisor.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Hash, Encode, Decode)]
 pub enum Report {
     /// First report on a reconnection, in place of `Start`; see [`Identity`].
     ///
@@ -403,7 +403,7 @@ pub enum Report {
 }
 
 /// What a frozen worker suspects the holder of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Suspicion {
     /// Link closed, relay or canary unanswered.
     Silent,
@@ -414,7 +414,7 @@ pub enum Suspicion {
 }
 
 /// What can fail in a worker without ending it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Trouble {
     /// Cannot start: state unreadable, unknown layout, identity missing, a port or permission.
     CannotStart,
@@ -433,7 +433,7 @@ pub enum Trouble {
 }
 
 /// How a worker is.
-#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Hash, Encode, Decode)]
 pub struct Heartbeat {
     /// Last sequence written or applied.
     pub sequence: Sequence,
@@ -462,7 +462,7 @@ pub struct Heartbeat {
 }
 
 /// Who a worker is that comes back to a supervisor after the one before has gone.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Hash, Encode, Decode)]
 pub struct Identity {
     /// Its number.
     pub instance: Instance,
@@ -485,7 +485,7 @@ pub struct Identity {
 }
 
 /// What a worker does, as it tells a new supervisor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Role {
     /// It holds.
     Holding {

@@ -14,7 +14,7 @@ use crate::control::{Generation, Sequence, Term};
 use crate::operation::Operation;
 
 /// On the link.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Hash, Encode, Decode)]
 pub enum Note {
     /// From the holder: the logbook of this term is open at this sequence, the snapshot follows on
     /// the stream.

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::Mode;
 use crate::control_socket::Asked;
+use crate::effects::journal::Journal;
 use crate::effects::worker::News;
 use crate::effects::{Done, Edge, unix_now};
 use crate::feed::{Feed, FeedError, Staged, Trouble};
@@ -237,7 +238,8 @@ impl Driver {
     }
 
     fn owes_work(&self) -> bool {
-        !self.edge.journal.is_written() || self.removal().is_some() || self.collect && self.may_begin()
+        let owed = self.edge.journal.get().owed(&self.state).is_some();
+        !self.edge.journal.is_written() || owed || self.collect && self.may_begin()
     }
 
     /// Feeds events to the sequence, and those that its effects lead to at once, until there are none.
@@ -338,11 +340,9 @@ impl Driver {
         self.next_tidy = Instant::now() + TIDY_EVERY;
         self.edge.retry_journal();
         self.ledger.retry();
-        if let Some(serving) = self.state.serving()
-            && self.removal().is_some()
-        {
+        if let Some((holder, _)) = self.edge.journal.get().owed(&self.state) {
             self.removing = true;
-            self.edge.tell(serving.worker.instance, Command::Persist, vec![]);
+            self.edge.tell(holder, Command::Persist, vec![]);
         }
         self.collect_releases();
     }
@@ -351,18 +351,10 @@ impl Driver {
     fn persisted(&mut self, from: Instance) {
         if self.state.serving().is_some_and(|serving| serving.worker.instance == from)
             && std::mem::take(&mut self.removing)
-            && let Some(command) = self.removal()
+            && let Some((holder, command)) = self.edge.journal.get().owed(&self.state)
         {
-            self.edge.tell(from, command, vec![]);
+            self.edge.tell(holder, command, vec![]);
         }
-    }
-
-    /// What may be removed now, if something may.
-    fn removal(&self) -> Option<Command> {
-        let serving = self.state.serving()?;
-        // In an upgrade it writes a logbook of its own term, under the name that an old one had.
-        let writes = (!matches!(self.state, State::Steady(_))).then_some(serving.term);
-        self.edge.journal.get().removal(serving.worker.generation, writes)
     }
 
     /// What is installed, or was being installed when its supervisor ended, and is neither running nor the
@@ -563,12 +555,7 @@ impl Driver {
         }
         // Last: after a power loss in between, the upgrade is concluded once more, and a failed try is not
         // forgotten.
-        self.edge.write_journal(|journal| {
-            // A logbook may have been prepared for a cut that did not come.
-            if let Some(terms) = journal.intent.take().and_then(|intent| intent.terms) {
-                journal.discard(vec![terms.take], vec![]);
-            }
-        });
+        self.edge.write_journal(Journal::conclude);
         self.finish_waiters(attempt, verdict, gap_us, went_back.is_some());
     }
 

@@ -5,7 +5,7 @@ use bumpless_shared::control::{
 };
 
 /// The other worker of a pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
     /// Its number.
     pub instance: Instance,

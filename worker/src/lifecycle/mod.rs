@@ -43,10 +43,10 @@ pub mod state;
 use bumpless_shared::control::{Command, Incarnation, Order, Role, Term};
 
 pub use input::{Action, Event, Peer};
-pub use state::{Books, Cut, Fate, Frozen, Holding, Oath, Pairing, Standby, State, Taken};
+pub use state::{Books, Cut, Fate, Frozen, Holding, Oath, Pairing, Standby, State, Taken, Unsent};
 
 /// The channel to the supervisor, as far as decisions depend on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Control {
     /// Orders come and are obeyed.
     Open,
@@ -57,7 +57,7 @@ pub enum Control {
 }
 
 /// A worker's life so far.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Life {
     state: State,
     control: Control,

@@ -5,7 +5,7 @@ use bumpless_shared::control::{Origin, Sequence, Term};
 use super::input::Peer;
 
 /// What a worker is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum State {
     /// It knows nothing yet.
     Born,
@@ -37,7 +37,7 @@ pub enum State {
 }
 
 /// Not yet a holder.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Standby {
     /// The holder, once paired.
     pub peer: Option<Peer>,
@@ -46,7 +46,7 @@ pub struct Standby {
 }
 
 /// Ready for one term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prepared {
     /// Which.
     pub term: Term,
@@ -55,7 +55,7 @@ pub struct Prepared {
 }
 
 /// Where a holder writes what survives a power loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Books {
     /// Into its database alone.
     Database,
@@ -64,7 +64,7 @@ pub enum Books {
 }
 
 /// It has authority.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Holding {
     /// Which term.
     pub term: Term,
@@ -79,7 +79,7 @@ pub struct Holding {
 }
 
 /// How a holder began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Taken {
     /// Last of the term before.
     pub sequence: Sequence,
@@ -88,7 +88,7 @@ pub struct Taken {
 }
 
 /// The other worker, seen from the holder.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum Pairing {
     /// There is none.
     Alone,
@@ -108,7 +108,7 @@ pub enum Pairing {
 }
 
 /// What a peer was before a cut to it was ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Before {
     /// A candidate.
     Feeding,
@@ -117,7 +117,7 @@ pub enum Before {
 }
 
 /// A cut as ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cut {
     /// The taker's term.
     pub term: Term,
@@ -125,8 +125,27 @@ pub struct Cut {
     pub resume: Term,
 }
 
+/// What becomes of a holder that froze and whose `Yield` was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// Nobody else can hold: it goes on, with the term that was reserved for it.
+    HoldOn(Term),
+    /// On the way back its own logbook is closed now; the old worker reads it once this one is dead.
+    Frozen,
+}
+
+impl Cut {
+    /// What follows if it could not be told to the taker.
+    pub fn unsent(self) -> Unsent {
+        match self.resume {
+            0 => Unsent::Frozen,
+            term => Unsent::HoldOn(term),
+        }
+    }
+}
+
 /// It sent `Yield`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Frozen {
     /// The taker's term.
     pub term: Term,
@@ -149,7 +168,7 @@ pub struct Frozen {
 }
 
 /// What a frozen worker knows of the taker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
     /// Nothing bad.
     Alive,
@@ -160,7 +179,7 @@ pub enum Fate {
 }
 
 /// Whether a frozen worker may act alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Oath {
     /// It may.
     Free,
@@ -179,6 +198,16 @@ impl Frozen {
 }
 
 impl Pairing {
+    /// A cut that did not come: the pair is what it was before it was ordered.
+    pub fn call_off(&mut self) {
+        if let Pairing::Cutting { peer, from, .. } = *self {
+            *self = match from {
+                Before::Feeding => Pairing::Feeding(peer),
+                Before::Watched => Pairing::Watched(peer),
+            };
+        }
+    }
+
     /// The other worker, if there is one.
     pub fn peer(&self) -> Option<Peer> {
         match self {

@@ -15,7 +15,7 @@ use super::{Worker, broken};
 use crate::canary::Canary;
 use crate::handover::moment;
 use crate::lifecycle::state::Prepared as Ready;
-use crate::lifecycle::{Books, Cut, Event, State};
+use crate::lifecycle::{Books, Cut, Event, State, Unsent};
 use crate::serve::{After, Mode};
 use crate::state::{Finished, Follower, OrderError, Prepared};
 
@@ -116,17 +116,19 @@ impl Worker {
                 self.be_impatient();
                 Event::Yielded { sequence: frozen.sequence }
             }
-            // Nothing was sent, so nobody else can hold: it goes on with the term reserved for that.
-            Err(error) if cut.resume != 0 => match sequencer.resume(cut.resume).await {
-                Ok(position) => {
-                    self.hold_on(cut.resume);
-                    let reason = format!("the other worker was not told: {error}; this worker serves on");
-                    Event::Thawed { term: cut.resume, sequence: position.sequence, reason }
-                }
-                Err(failed) => broken(Trouble::Poisoned, format!("{error}, and it cannot hold on: {failed}")),
+            Err(error) => match cut.unsent() {
+                Unsent::HoldOn(term) => match sequencer.resume(term).await {
+                    Ok(position) => {
+                        self.hold_on(term);
+                        let reason = format!("the other worker was not told: {error}; this worker serves on");
+                        Event::Thawed { term, sequence: position.sequence, reason }
+                    }
+                    Err(failed) => {
+                        broken(Trouble::Poisoned, format!("{error}, and it cannot hold on: {failed}"))
+                    }
+                },
+                Unsent::Frozen => Event::Yielded { sequence: frozen.sequence },
             },
-            // On the way back its own logbook is closed now; the old worker reads it once this one is dead.
-            Err(_) => Event::Yielded { sequence: frozen.sequence },
         }
     }
 

@@ -90,6 +90,20 @@ pub enum Item {
     Damaged(Damage),
 }
 
+/// What it means that a record is not where it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It was never acknowledged, nor was anything behind it: this is the end.
+    Torn,
+    /// It was on the disk once: it is lost, and reading goes on behind it.
+    Damaged,
+}
+
+/// Tells them apart. `durable`: the highest sequence that any readable record calls durable.
+pub fn missing(expected: Sequence, durable: Sequence) -> Missing {
+    if durable >= expected { Missing::Damaged } else { Missing::Torn }
+}
+
 /// Why a logbook could not be read.
 #[derive(Debug)]
 pub enum ReadLogError {
@@ -296,7 +310,7 @@ impl LogReader {
             if let Opened::Segment(segment) = scanned {
                 segment.scan(at, self.expected, &mut durable, &mut place)?;
             }
-            if durable >= self.expected {
+            if missing(self.expected, durable) == Missing::Damaged {
                 break;
             }
             let Some(next) = later_floor(&self.directory, Some(floor))? else { break };
@@ -305,7 +319,7 @@ impl LogReader {
             scanned = Segment::open(&self.directory, self.term, floor)?;
         }
         match place {
-            Some(Place { segment, head }) if durable >= self.expected => {
+            Some(Place { segment, head }) if missing(self.expected, durable) == Missing::Damaged => {
                 let damage = Damage { term: self.term, first: self.expected, last: Some(head.sequence - 1) };
                 self.segment = Some(segment);
                 self.expected = head.sequence;

@@ -62,12 +62,13 @@ pub use directory::{FileError, RemoveError, StateDir};
 pub use follower::{FinishError, Finished, FollowEvent, Follower};
 pub use ingest::Ingest;
 pub use layout::Layout;
-pub use log_reader::{Damage, Item, LogReader, ReadLogError, Record};
+pub use log_reader::{Damage, Item, LogReader, Missing, ReadLogError, Record, missing};
 pub use log_writer::{LogError, LogWriter, Prepared, SEGMENT};
 pub use recovery::{RecoverError, Recovered, recover};
-pub use replay::{FollowError, Followed, Marked, Refusal, Step};
+pub use replay::{FollowError, Followed, Marked, Place, Refusal, Step, place};
 pub use sequencer::{
-    Event, Frozen, Logbook, Opened, OrderError, PutRefused, Role, Sequencer, Start, Status, Stored,
+    Event, Frozen, Logbook, Opened, OrderError, PutRefused, Role, Route, Sequencer, Start, Status, Stored,
+    Unfit,
 };
 pub use snapshot::{Snapshot, StateHash};
 pub use store::{LogPage, PAGE_BYTES, PAGE_ENTRIES, Position, Store, StoreOptions, Totals, Writer};

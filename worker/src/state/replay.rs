@@ -187,22 +187,47 @@ struct Replay<'a> {
     lengths: HashMap<[u8; 32], u64>,
 }
 
+/// What a record of a logbook is to a state that comes upon it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It is here for certain.
+    Known,
+    /// The position is past it; whether it is here has to be looked at.
+    Repair,
+    /// A later term has begun: what its predecessor wrote beyond that never happened.
+    Outdated,
+    /// It is the next.
+    Next,
+    /// One before it is missing.
+    Gap,
+}
+
+/// Where a record belongs. `floor`: up to there everything here is on the disk.
+pub fn place(position: Position, floor: Sequence, record: Position) -> Place {
+    let Position { term, sequence } = position;
+    if record.sequence <= sequence {
+        return if record.sequence <= floor { Place::Known } else { Place::Repair };
+    }
+    if record.term < term {
+        return Place::Outdated;
+    }
+    if record.sequence == sequence + 1 { Place::Next } else { Place::Gap }
+}
+
 impl Replay<'_> {
     fn record(&mut self, record: &Record, followed: &mut Followed) -> Result<(), FollowError> {
-        let Position { term, sequence } = self.position;
-        let repair = record.sequence <= sequence;
-        if repair && record.sequence <= self.writer.store().floor() {
-            return Ok(());
-        }
-        if !repair {
-            // A later term has begun: what its predecessor wrote beyond that never happened.
-            if record.term < term {
-                return Ok(());
+        let found = Position { term: record.term, sequence: record.sequence };
+        let repair = match place(self.position, self.writer.store().floor(), found) {
+            Place::Known | Place::Outdated => return Ok(()),
+            Place::Repair => true,
+            Place::Next => false,
+            Place::Gap => {
+                return Err(FollowError::Gap {
+                    expected: self.position.sequence + 1,
+                    found: record.sequence,
+                });
             }
-            if record.sequence != sequence + 1 {
-                return Err(FollowError::Gap { expected: sequence + 1, found: record.sequence });
-            }
-        }
+        };
         match self.examine(record) {
             Ok(Some(operation)) => {
                 followed.applied += 1;

@@ -30,6 +30,7 @@
 //! writing for good; reading goes on.
 
 mod refusal;
+mod role;
 mod thread;
 
 use std::fmt;
@@ -40,6 +41,7 @@ use bumpless_shared::control::{Generation, Sequence, Term};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use self::refusal::{OrderError, PutRefused};
+pub use self::role::{Logbook, Role, Route, Unfit};
 use self::thread::{Log, State, Thread, begin_term};
 use super::append::Append;
 use super::chunks::ChunkError;
@@ -68,42 +70,6 @@ pub enum Start {
     },
     /// Without: a candidate, its snapshot complete.
     Following,
-}
-
-/// What the sequencer is, for those who watch it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It executes.
-    Holding {
-        /// Its term.
-        term: Term,
-        /// Where its operations go beside the database.
-        logbook: Logbook,
-    },
-    /// It held this term and gave it up.
-    Frozen {
-        /// The term.
-        term: Term,
-        /// Its last sequence.
-        sequence: Sequence,
-    },
-    /// It never held.
-    Following,
-    /// The database failed; it only reads.
-    Poisoned,
-}
-
-/// The holder's logbook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Logbook {
-    /// There is none.
-    None,
-    /// The database is the durable copy, the logbook is for the standby.
-    Expendable,
-    /// The logbook is the durable copy.
-    Durable,
-    /// The logbook was the durable copy and failed: nothing more is acknowledged in this term.
-    Failed,
 }
 
 /// What can be watched.
@@ -224,7 +190,7 @@ impl Sequencer {
         let state = match start {
             Start::Holding { term } => {
                 let position = store.position();
-                if term <= position.term {
+                if Role::Following.resume(term, position).is_err() {
                     return Err(OrderError::OldTerm { term, position });
                 }
                 begin_term(&mut writer, term).map_err(poisoned)?;
@@ -286,10 +252,8 @@ impl Sequencer {
     /// A place in the queue for something that is not refused whatever it is.
     async fn place(&self) -> Result<tokio::sync::OwnedSemaphorePermit, PutRefused> {
         let place = self.places.clone().acquire_owned().await.map_err(|_| PutRefused::Stopped)?;
-        match refuse(self.status.borrow().role) {
-            Some(refused) => Err(refused),
-            None => Ok(place),
-        }
+        let role = self.status.borrow().role;
+        role.route().map(|_| place)
     }
 
     /// Opens an expendable logbook for a standby. A logbook of this term that an earlier standby left
@@ -384,19 +348,6 @@ impl Sequencer {
         let (done, answer) = oneshot::channel();
         self.queue.send(command(done)).map_err(|_| OrderError::Stopped)?;
         answer.await.map_err(|_| OrderError::Stopped)?
-    }
-}
-
-/// Whether a write is refused whatever it is.
-fn refuse(role: Role) -> Option<PutRefused> {
-    match role {
-        Role::Holding { logbook: Logbook::None | Logbook::Expendable | Logbook::Durable, .. } => None,
-        Role::Holding { logbook: Logbook::Failed, .. } => {
-            Some(PutRefused::Failed { cause: "the logbook of this term failed earlier".to_owned() })
-        }
-        Role::Frozen { term, .. } => Some(PutRefused::Frozen { term }),
-        Role::Following => Some(PutRefused::NotHolder),
-        Role::Poisoned => Some(PutRefused::Failed { cause: "the database failed earlier".to_owned() }),
     }
 }
 

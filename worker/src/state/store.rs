@@ -40,7 +40,7 @@ use super::store_error::{ReadError, StoreError};
 const MARKER_FORMAT: u32 = 1;
 
 /// How far a state has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The term of the last operation, or a later one that began without any.
     pub term: Term,

@@ -5,10 +5,11 @@ use bumpless_control::history::{Entry, Event as Happening};
 use bumpless_shared::control::{Instance, Report, Term, Trouble};
 
 use super::Driver;
+use crate::effects::journal;
 use crate::effects::unix_now;
 use crate::effects::worker::News;
 use crate::records::numbers::Highest;
-use crate::upgrade::{Event, Said, State};
+use crate::upgrade::{Event, Said};
 
 impl Driver {
     pub(super) fn news(&mut self, news: News) {
@@ -42,11 +43,18 @@ impl Driver {
     }
 
     fn report(&mut self, from: Instance, report: Report) {
-        let said = match report {
-            Report::Identity(_) => return,
-            Report::Ready { term, replayed, logs, generations, damage, .. } => {
-                let generation = generations.into_iter().max().unwrap_or(0);
-                let highest = Highest { term, generation, ..Highest::default() };
+        self.note(from, &report);
+        if let Some(said) = Said::of(report) {
+            self.said(from, said);
+        }
+    }
+
+    /// What of it is for the records and for people.
+    fn note(&mut self, from: Instance, report: &Report) {
+        match report {
+            Report::Ready { term, replayed, generations, damage, .. } => {
+                let generation = generations.iter().copied().max().unwrap_or(0);
+                let highest = Highest { term: *term, generation, ..Highest::default() };
                 if let Err(error) = self.edge.numbers.raise(highest) {
                     self.ledger.alarm(error.to_string(), unix_now());
                 }
@@ -55,14 +63,14 @@ impl Driver {
                         "a logbook is damaged: {damage}. What could be read was applied; nothing was removed"
                     );
                     self.ledger.alarm(text, unix_now());
-                } else if let State::Cold { .. } = self.state {
-                    // All of them were replayed and what they say is durable.
+                }
+                let logs = journal::replayed(&self.state, report);
+                if !logs.is_empty() {
                     self.edge.write_journal(|journal| journal.discard(logs, vec![]));
                 }
-                if replayed > 0 {
+                if *replayed > 0 {
                     eprintln!("bumplessd: worker {from} replayed {replayed} records from logbooks");
                 }
-                Said::Ready(term)
             }
             Report::Going { term } => {
                 if let Some(handle) = self.edge.handles.get(&from) {
@@ -74,41 +82,23 @@ impl Driver {
                         ..Entry::new(unix_now(), Happening::WorkerStarted)
                     });
                 }
-                Said::Going
             }
-            Report::Syncing { done, total, lag } => {
-                self.progressed(done, total);
-                Said::Left(total.saturating_sub(done).saturating_add(lag))
+            Report::Syncing { done, total, .. } => {
+                self.progressed(*done, *total);
             }
-            Report::Level { .. } => Said::Level,
-            Report::Prepared { term } => Said::Prepared(term),
-            Report::StateHash { id, hash, .. } => Said::Hash(id, hash),
-            Report::Yielded { term, .. } => Said::Yielded(term),
             Report::Took { term } => {
-                let entry = self.handed_over(from, term);
+                let entry = self.handed_over(from, *term);
                 self.ledger.append(&entry);
-                Said::Took(term)
             }
-            Report::Resigned { gap_us, .. } => Said::Resigned(gap_us),
             Report::Resumed { term, gap_us, .. } => {
-                eprintln!("bumplessd: worker {from} resumed in {} ms, term {term}", gap_ms(gap_us));
-                Said::Resumed(term, gap_us)
+                eprintln!("bumplessd: worker {from} resumed in {} ms, term {term}", gap_ms(*gap_us));
             }
-            Report::Retired { term } => Said::Retired(term),
-            Report::Persisted { .. } => {
-                self.persisted(from);
-                Said::Persisted
-            }
-            Report::Committed { term } => Said::Sealed(term),
-            Report::Drained { moved, cut_off } => {
-                eprintln!(
-                    "bumplessd: worker {from} drained: {moved} connections moved, {cut_off} closed at the deadline"
-                );
-                Said::Drained(cut_off)
-            }
+            Report::Persisted { .. } => self.persisted(from),
+            Report::Drained { moved, cut_off } => eprintln!(
+                "bumplessd: worker {from} drained: {moved} connections moved, {cut_off} closed at the deadline"
+            ),
             Report::Removed { logs, generations } => {
-                self.edge.write_journal(|journal| journal.removed(&logs, &generations));
-                return;
+                self.edge.write_journal(|journal| journal.removed(logs, generations));
             }
             Report::Heartbeat(beat) => {
                 if let Some(handle) = self.edge.handles.get_mut(&from) {
@@ -117,26 +107,22 @@ impl Driver {
                         eprintln!("bumplessd: the output of worker {from} cannot be shortened: {error}");
                     }
                 }
-                Said::Heartbeat(beat)
             }
-            Report::Suspect { kind, reason } => Said::Suspects(kind, reason),
-            Report::Trouble { kind, text } => {
-                match kind {
-                    Trouble::CannotStart | Trouble::SyncFailed | Trouble::LogbookDropped => {
-                        eprintln!("bumplessd: worker {from}: {text}");
-                    }
-                    Trouble::Poisoned | Trouble::RecordRefused | Trouble::Damage | Trouble::Housekeeping => {
-                        self.ledger.alarm(text.clone(), unix_now());
-                    }
+            Report::Trouble { kind, text } => match kind {
+                Trouble::CannotStart | Trouble::SyncFailed | Trouble::LogbookDropped => {
+                    eprintln!("bumplessd: worker {from}: {text}");
                 }
-                Said::Trouble(kind, text)
-            }
+                Trouble::Poisoned | Trouble::RecordRefused | Trouble::Damage | Trouble::Housekeeping => {
+                    self.ledger.alarm(text.clone(), unix_now());
+                }
+            },
             Report::Refused { order, reason } => {
                 eprintln!("bumplessd: worker {from} refused {order}: {reason}");
-                Said::Refused(order, reason)
             }
-        };
-        self.said(from, said);
+            Report::Identity(_) | Report::Level { .. } | Report::Prepared { .. } => {}
+            Report::StateHash { .. } | Report::Yielded { .. } | Report::Resigned { .. } => {}
+            Report::Retired { .. } | Report::Committed { .. } | Report::Suspect { .. } => {}
+        }
     }
 
     /// A hand-over, for the history: forth or back.

@@ -2,14 +2,15 @@
 //! holds; and a generation or logbook that it does not name is never removed.
 
 use bincode::{Decode, Encode};
-use bumpless_shared::control::{Command, Generation, Term};
+use bumpless_shared::control::{Command, Generation, Instance, Report, Term};
 
 use crate::records::file::RecordFile;
 use crate::records::paths::Paths;
+use crate::upgrade::State;
 use crate::upgrade::recovery::Intent;
 
 /// The record.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Journal {
     /// The upgrade under way, from before its process exists until it is concluded.
     pub intent: Option<Intent>,
@@ -25,6 +26,22 @@ pub fn file(paths: &Paths) -> RecordFile<Journal> {
 }
 
 impl Journal {
+    /// Who may remove something now, and what.
+    pub fn owed(&self, state: &State) -> Option<(Instance, Command)> {
+        let serving = state.serving()?;
+        // In an upgrade it writes a logbook of its own term, under the name that an old one had.
+        let writes = (!matches!(state, State::Steady(_))).then_some(serving.term);
+        let removal = self.removal(serving.worker.generation, writes)?;
+        Some((serving.worker.instance, removal))
+    }
+
+    /// The upgrade has ended. A logbook may have been prepared for a cut that did not come.
+    pub fn conclude(&mut self) {
+        if let Some(terms) = self.intent.take().and_then(|intent| intent.terms) {
+            self.discard(vec![terms.take], vec![]);
+        }
+    }
+
     /// What a holder of this generation may remove. It may be writing the logbook of this term just now.
     pub fn removal(&self, own: Generation, writes: Option<Term>) -> Option<Command> {
         let logs: Vec<Term> = self.logs.iter().copied().filter(|log| Some(*log) != writes).collect();
@@ -51,6 +68,15 @@ impl Journal {
     pub fn removed(&mut self, logs: &[Term], generations: &[Generation]) {
         self.logs.retain(|log| !logs.contains(log));
         self.generations.retain(|generation| !generations.contains(generation));
+    }
+}
+
+/// The logbooks that nobody needs any more by this report: a cold start has replayed all of them without
+/// damage, and what they say is durable in its database.
+pub fn replayed(state: &State, report: &Report) -> Vec<Term> {
+    match (state, report) {
+        (State::Cold { .. }, Report::Ready { logs, damage: None, .. }) => logs.clone(),
+        _ => vec![],
     }
 }
 

@@ -260,9 +260,9 @@ impl Edge {
             Some(generation) => generation,
             None => self.numbers.next_generation().map_err(|error| error.to_string())?,
         };
-        if let (Origin::Genesis | Origin::Candidate, Some(attempt)) = (origin, state.attempt()) {
-            let old_generation = state.serving().map_or(0, |serving| serving.worker.generation);
-            let intent = Intent { attempt: attempt.clone(), generation, old_generation, terms: None };
+        if let (Origin::Genesis | Origin::Candidate, Some(intent)) =
+            (origin, Intent::begun(state, generation))
+        {
             if !self.write_journal(|journal| journal.intent = Some(intent)) {
                 return Err("the journal cannot be written, so no upgrade is begun; see the log".into());
             }
@@ -378,7 +378,7 @@ impl Edge {
             Ok(take) => take,
             Err(error) => return Stored::NotReserved(error.to_string()),
         };
-        let terms = Terms { held, take, resume: take + 1 };
+        let terms = Terms::reserved(held, take);
         let intent = Intent { attempt, generation, old_generation, terms: Some(terms) };
         match self.write_journal(|journal| journal.intent = Some(intent)) {
             true => Stored::Reserved(terms),

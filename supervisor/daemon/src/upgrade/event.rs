@@ -1,7 +1,7 @@
 //! What can happen. Everything that the sequence decides on comes in through one of these.
 
 use bumpless_os::process::Ending;
-use bumpless_shared::control::{Heartbeat, Instance, Suspicion, Term, Trouble};
+use bumpless_shared::control::{Heartbeat, Instance, Report, Suspicion, Term, Trouble};
 use bumpless_shared::digest::Digest;
 
 use super::state::{Attempt, Terms, Verdict, Worker};
@@ -123,4 +123,33 @@ pub enum Said {
     Trouble(Trouble, String),
     /// `Refused`: which order and why.
     Refused(String, String),
+}
+
+impl Said {
+    /// A report, as far as decisions need it; `None` for one that only the records do.
+    pub fn of(report: Report) -> Option<Said> {
+        Some(match report {
+            Report::Identity(_) | Report::Removed { .. } => return None,
+            Report::Ready { term, .. } => Said::Ready(term),
+            Report::Going { .. } => Said::Going,
+            Report::Syncing { done, total, lag } => {
+                Said::Left(total.saturating_sub(done).saturating_add(lag))
+            }
+            Report::Level { .. } => Said::Level,
+            Report::Prepared { term } => Said::Prepared(term),
+            Report::StateHash { id, hash, .. } => Said::Hash(id, hash),
+            Report::Yielded { term, .. } => Said::Yielded(term),
+            Report::Took { term } => Said::Took(term),
+            Report::Resigned { gap_us, .. } => Said::Resigned(gap_us),
+            Report::Resumed { term, gap_us, .. } => Said::Resumed(term, gap_us),
+            Report::Retired { term } => Said::Retired(term),
+            Report::Persisted { .. } => Said::Persisted,
+            Report::Committed { term } => Said::Sealed(term),
+            Report::Drained { cut_off, .. } => Said::Drained(cut_off),
+            Report::Heartbeat(beat) => Said::Heartbeat(beat),
+            Report::Suspect { kind, reason } => Said::Suspects(kind, reason),
+            Report::Trouble { kind, text } => Said::Trouble(kind, text),
+            Report::Refused { order, reason } => Said::Refused(order, reason),
+        })
+    }
 }

@@ -8,7 +8,7 @@ use bumpless_shared::control::Heartbeat;
 use super::state::{Moment, Verdict};
 
 /// Limits, from the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Without a heartbeat for so long it counts as hung.
     pub silence: Duration,
@@ -33,7 +33,7 @@ pub struct Limits {
 const SLOW_IN_A_ROW: u32 = 3;
 
 /// How the serving worker did before the cut.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Baseline {
     /// Worst 99th percentile of its last heartbeats, microseconds.
     pub p99_us: u64,
@@ -42,7 +42,7 @@ pub struct Baseline {
 }
 
 /// The evidence so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Judge {
     baseline: Baseline,
     heard: Moment,

@@ -27,7 +27,7 @@ use super::state::{
 use super::step::{Cut, drain_new, seal};
 
 /// A living worker, as it told us.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Survivor {
     /// Which.
     pub worker: Worker,
@@ -36,7 +36,7 @@ pub struct Survivor {
 }
 
 /// What the journal says was attempted.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Intent {
     /// The upgrade.
     pub attempt: Attempt,
@@ -48,8 +48,17 @@ pub struct Intent {
     pub terms: Option<Terms>,
 }
 
+impl Intent {
+    /// Of the upgrade under way, before the process of its candidate exists.
+    pub fn begun(state: &State, generation: Generation) -> Option<Intent> {
+        let attempt = state.attempt()?.clone();
+        let old_generation = state.serving().map_or(0, |serving| serving.worker.generation);
+        Some(Intent { attempt, generation, old_generation, terms: None })
+    }
+}
+
 /// All that a start knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Found {
     /// The committed pair.
     pub committed: Option<(Release, Generation)>,

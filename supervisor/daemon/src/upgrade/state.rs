@@ -10,7 +10,7 @@ use bumpless_shared::release::Release;
 use super::judge::{Baseline, Judge};
 
 /// A moment of the supervisor's life: time since it started, from a clock that no one can set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Moment(pub Duration);
 
 impl std::ops::Add<Duration> for Moment {
@@ -22,7 +22,7 @@ impl std::ops::Add<Duration> for Moment {
 }
 
 /// A worker process, as far as decisions need it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Worker {
     /// Its number.
     pub instance: Instance,
@@ -35,7 +35,7 @@ pub struct Worker {
 }
 
 /// Why this upgrade: from what, to what, at whose word.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Attempt {
     /// What ran when it began; `None` for a node's very first release.
     pub from: Option<Release>,
@@ -48,7 +48,7 @@ pub struct Attempt {
 }
 
 /// Which of the three hand-overs of a rehearsal an upgrade is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Rehearsal {
     /// None: it is not rehearsed, or the rehearsal is over.
     #[default]
@@ -84,7 +84,7 @@ impl Rehearsal {
 }
 
 /// How an upgrade ended. What follows from it (try again, quarantine) is in [`super::retry`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// Committed.
     Good,
@@ -109,7 +109,7 @@ impl Verdict {
 }
 
 /// The terms of a cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Terms {
     /// T, the old worker's until it yields.
     pub held: Term,
@@ -119,8 +119,15 @@ pub struct Terms {
     pub resume: Term,
 }
 
+impl Terms {
+    /// Of a cut by the holder of this term, with two terms in a row that were reserved for it.
+    pub fn reserved(held: Term, first: Term) -> Terms {
+        Terms { held, take: first, resume: first + 1 }
+    }
+}
+
 /// The worker that has authority, alone.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Serving {
     /// It.
     pub worker: Worker,
@@ -162,7 +169,7 @@ impl Serving {
 }
 
 /// The worker that yielded.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum Old {
     /// Frozen, following, ready to resume. Since when it was not heard.
     Warm(Worker, Moment),
@@ -188,7 +195,7 @@ impl Old {
 }
 
 /// Which two state hashes are in: the holder's and the follower's.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Hashes {
     /// The mark's number.
     pub mark: u64,
@@ -197,7 +204,7 @@ pub struct Hashes {
 }
 
 /// What starts cold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Pair {
     /// The node's very first release; its generation is made.
     Genesis(Attempt),
@@ -216,7 +223,7 @@ impl Pair {
 }
 
 /// What a cold start is waiting for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Cold {
     /// The binary is verified and started.
     Spawning,
@@ -234,7 +241,7 @@ pub enum Cold {
 }
 
 /// What is being made level.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Levelling {
     /// Both hash what they store.
     Hashing(Hashes),
@@ -243,7 +250,7 @@ pub enum Levelling {
 }
 
 /// How far a commit has come; the order is what makes it safe.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Commit {
     /// (1) State hashes at one sequence of T+1. Left out if the old worker is dead: the equality that
     /// was found before the cut stands.
@@ -262,7 +269,7 @@ pub enum Commit {
 }
 
 /// Where the way back stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Back {
     /// The new worker is killed; nothing happens before its death is certain.
     Killing,
@@ -273,7 +280,7 @@ pub enum Back {
 }
 
 /// Where the graceful way back stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reverse {
     /// The old worker gets ready for T+2.
     Preparing,
@@ -285,7 +292,7 @@ pub enum Reverse {
 }
 
 /// What the graceful way back is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Return {
     /// The upgrade ends with this verdict.
     Ends(Verdict),
@@ -309,7 +316,7 @@ impl Return {
 }
 
 /// What follows once every process that has to die is dead.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum After {
     /// The committed pair starts cold.
     Cold(Release, Generation),
@@ -331,7 +338,7 @@ pub enum After {
 
 /// The supervisor's whole state, as far as decisions need it. Only in `Vacant`, `Cold`, `Clearing`
 /// and once it is stopped does no worker serve.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum State {
     /// Nothing was ever installed here.
     Vacant,

@@ -14,7 +14,7 @@ use super::super::store::{Commit, Position, Writer};
 use super::super::store_error::StoreError;
 use super::refusal::{OrderError, PutRefused};
 use super::{
-    Command, Done, Event, Frozen, GROUP, Logbook, Opened, Role, Status, Stored, What, Write, refuse,
+    Command, Done, Event, Frozen, GROUP, Logbook, Opened, Role, Route, Status, Stored, Unfit, What, Write,
 };
 
 pub(super) enum State {
@@ -31,7 +31,6 @@ pub(super) enum Log {
     /// `attempted`: numbers up to here may be in the file, so they are not used again.
     Failed {
         attempted: Sequence,
-        cause: String,
     },
 }
 
@@ -197,16 +196,27 @@ impl Thread {
     }
 
     fn wrong_role<T>(&self, order: &'static str) -> Result<T, OrderError> {
-        match &self.state {
-            State::Poisoned { cause } => Err(OrderError::Poisoned { cause: cause.clone() }),
-            state => Err(OrderError::WrongRole { order, role: state.role() }),
+        Err(self.unfit(order, Unfit::Role, Position::default()))
+    }
+
+    /// Why the role does not allow an order, with what was asked for.
+    fn unfit(&self, order: &'static str, unfit: Unfit, wanted: Position) -> OrderError {
+        let position = self.writer.store().position();
+        match (unfit, &self.state) {
+            (Unfit::Role, State::Poisoned { cause }) => OrderError::Poisoned { cause: cause.clone() },
+            (Unfit::Role, state) => OrderError::WrongRole { order, role: state.role() },
+            (Unfit::OldTerm, _) => OrderError::OldTerm { term: wanted.term, position },
+            (Unfit::NotThere, _) => OrderError::NotThere { wanted: wanted.sequence, position },
         }
     }
 
     fn open_logbook(&mut self, version: u16) -> Result<Opened, OrderError> {
-        let State::Holding { term, log: Log::None } = self.state else {
+        let State::Holding { term, .. } = self.state else {
             return self.wrong_role("open a logbook");
         };
+        if let Err(unfit) = self.state.role().open_logbook() {
+            return Err(self.unfit("open a logbook", unfit, Position::default()));
+        }
         let store = self.writer.store().clone();
         let version = version.min(store.options().version);
         if version < APPENDS && store.has_appends().map_err(OrderError::Read)? {
@@ -234,22 +244,19 @@ impl Thread {
     }
 
     fn drop_logbook(&mut self) -> Result<(), OrderError> {
-        match self.state {
-            State::Holding { term, log: Log::None | Log::Expendable(_) } => {
-                self.state = State::Holding { term, log: Log::None };
+        match (self.state.role().drop_logbook(), &self.state) {
+            (Ok(_), State::Holding { term, .. }) => {
+                self.state = State::Holding { term: *term, log: Log::None };
                 Ok(())
             }
-            State::Holding { log: Log::Durable(_) | Log::Failed { .. }, .. }
-            | State::Frozen(_)
-            | State::Following
-            | State::Poisoned { .. } => self.wrong_role("drop the logbook"),
+            (Ok(_) | Err(_), _) => self.wrong_role("drop the logbook"),
         }
     }
 
     fn mark(&mut self, id: u64) -> Result<Marked, OrderError> {
-        let State::Holding { log: Log::Expendable(_) | Log::Durable(_), .. } = self.state else {
+        if self.state.role().marks().is_err() {
             return self.wrong_role("append a mark");
-        };
+        }
         let sequence = self.record(&[Operation::Mark { id }]).map_err(|cause| match &self.state {
             State::Poisoned { .. } => OrderError::Poisoned { cause },
             State::Holding { .. } | State::Frozen(_) | State::Following => {
@@ -265,40 +272,23 @@ impl Thread {
 
     fn freeze(&mut self) -> Result<Frozen, OrderError> {
         let sequence = self.writer.store().position().sequence;
-        match &self.state {
-            State::Frozen(frozen) => Ok(*frozen),
-            State::Holding { term, log: Log::Expendable(_) | Log::Durable(_) | Log::Failed { .. } } => {
-                let frozen = Frozen { term: *term, sequence };
-                self.state = State::Frozen(frozen);
-                Ok(frozen)
-            }
-            // Without a logbook nobody could follow.
-            State::Holding { log: Log::None, .. } | State::Following | State::Poisoned { .. } => {
-                self.wrong_role("freeze")
-            }
-        }
+        let frozen = self.state.role().freeze(sequence).or_else(|_| self.wrong_role("freeze"))?;
+        self.state = State::Frozen(frozen);
+        Ok(frozen)
     }
 
     fn take(&mut self, prepared: Prepared, at: Sequence) -> Result<Sequence, OrderError> {
-        let State::Following = self.state else {
-            return self.wrong_role("take the authority");
-        };
-        let position = self.writer.store().position();
-        if position.sequence != at {
-            return Err(OrderError::NotThere { wanted: at, position });
-        }
-        let term = prepared.term();
-        if term <= position.term {
-            return Err(OrderError::OldTerm { term, position });
+        let (term, position) = (prepared.term(), self.writer.store().position());
+        if let Err(unfit) = self.state.role().take(term, at, position) {
+            return Err(self.unfit("take the authority", unfit, Position { term, sequence: at }));
         }
         self.state = State::Holding { term, log: Log::Durable(prepared.begin(at + 1)) };
         Ok(at + 1)
     }
 
     fn follow(&mut self, steps: &[Step]) -> Result<Followed, OrderError> {
-        match self.state {
-            State::Frozen(_) | State::Following => {}
-            State::Holding { .. } | State::Poisoned { .. } => return self.wrong_role("follow a logbook"),
+        if self.state.role().follows().is_err() {
+            return self.wrong_role("follow a logbook");
         }
         match follow(&mut self.writer, steps) {
             Ok(followed) => Ok(followed),
@@ -309,13 +299,13 @@ impl Thread {
 
     fn resume(&mut self, term: Term) -> Result<Position, OrderError> {
         let position = self.writer.store().position();
-        match self.state {
-            State::Holding { term: held, .. } if held == term => return Ok(position),
-            State::Frozen(_) | State::Following => {}
-            State::Holding { .. } | State::Poisoned { .. } => return self.wrong_role("resume"),
-        }
-        if term <= position.term {
-            return Err(OrderError::OldTerm { term, position });
+        let role = self.state.role();
+        match role.resume(term, position) {
+            Ok(resumed) if resumed == role => return Ok(position),
+            Ok(_) => {}
+            Err(unfit) => {
+                return Err(self.unfit("resume", unfit, Position { term, ..position }));
+            }
         }
         begin_term(&mut self.writer, term).map_err(|error| self.poison(error))?;
         self.state = State::Holding { term, log: Log::None };
@@ -323,14 +313,16 @@ impl Thread {
     }
 
     fn end_logbook(&mut self) -> Result<Position, OrderError> {
+        if self.state.role().end_logbook().is_err() {
+            return self.wrong_role("end the logbook");
+        }
         let (term, attempted) = match &self.state {
-            State::Holding { log: Log::None, .. } => return Ok(self.writer.store().position()),
             State::Holding { term, log: Log::Durable(log) } => (*term, log.last()),
-            State::Holding { term, log: Log::Failed { attempted, .. } } => (*term, *attempted),
-            State::Holding { log: Log::Expendable(_), .. }
+            State::Holding { term, log: Log::Failed { attempted } } => (*term, *attempted),
+            State::Holding { log: Log::None | Log::Expendable(_), .. }
             | State::Frozen(_)
             | State::Following
-            | State::Poisoned { .. } => return self.wrong_role("end the logbook"),
+            | State::Poisoned { .. } => return Ok(self.writer.store().position()),
         };
         let result = self
             .writer
@@ -374,7 +366,7 @@ impl Thread {
 
     /// Carries out a group of puts and appends and answers each.
     fn writes(&mut self, group: Vec<Write>) {
-        if let Some(refused) = refuse(self.state.role()) {
+        if let Err(refused) = self.state.role().route() {
             for write in group {
                 write.answer(Err(refused.clone()));
             }
@@ -461,42 +453,46 @@ impl Thread {
     /// Numbers the operations, makes them durable and the state's. Returns the last number; on failure,
     /// what failed, and the state has moved on accordingly.
     fn record(&mut self, fresh: &[Operation]) -> Result<Sequence, String> {
-        let State::Holding { term, log } = &mut self.state else {
+        let State::Holding { term, .. } = self.state else {
             return Err("this worker has no authority".to_owned());
         };
-        let term = *term;
         let sequence = self.writer.store().position().sequence + fresh.len() as u64;
         let position = Position { term, sequence };
-        match log {
-            Log::None => self.commit(fresh, position, Commit::Synced),
-            Log::Expendable(_) => {
+        match self.state.role().route() {
+            Ok(Route::Database) => self.commit(fresh, position, Commit::Synced),
+            Ok(Route::DatabaseThenLogbook) => {
                 self.commit(fresh, position, Commit::Synced)?;
                 self.append_expendable(term, fresh);
                 Ok(sequence)
             }
-            Log::Durable(log) => {
-                let durability = self.writer.store().options().durability;
-                let written = encode(fresh, log.format()).and_then(|payloads| {
-                    log.append(&payloads)?;
-                    match durability {
-                        Durability::Fsync => log.sync(),
-                        Durability::Os => Ok(()),
-                    }
-                });
-                if let Err(error) = written {
-                    let cause = error.to_string();
-                    self.state = State::Holding {
-                        term,
-                        log: Log::Failed { attempted: sequence, cause: cause.clone() },
-                    };
-                    // Nobody listens to a worker that is stopping.
-                    let _ = self.events.send(Event::LogbookFailed { cause: cause.clone() });
-                    return Err(cause);
-                }
+            Ok(Route::LogbookThenDatabase) => {
+                self.append_durable(fresh, position)?;
                 self.commit(fresh, position, Commit::Buffered)
             }
-            Log::Failed { cause, .. } => Err(cause.clone()),
+            Err(refused) => Err(refused.to_string()),
         }
+    }
+
+    fn append_durable(&mut self, fresh: &[Operation], last: Position) -> Result<(), String> {
+        let durability = self.writer.store().options().durability;
+        let State::Holding { log: Log::Durable(log), .. } = &mut self.state else {
+            return Err("this worker has no logbook".to_owned());
+        };
+        let written = encode(fresh, log.format()).and_then(|payloads| {
+            log.append(&payloads)?;
+            match durability {
+                Durability::Fsync => log.sync(),
+                Durability::Os => Ok(()),
+            }
+        });
+        written.map_err(|error| {
+            let cause = error.to_string();
+            let log = Log::Failed { attempted: last.sequence };
+            self.state = State::Holding { term: last.term, log };
+            // Nobody listens to a worker that is stopping.
+            let _ = self.events.send(Event::LogbookFailed { cause: cause.clone() });
+            cause
+        })
     }
 
     fn commit(
