@@ -130,9 +130,15 @@ impl Life {
 
     fn control_closed(mut self) -> (Life, Vec<Action>) {
         self.control = Control::Closed;
-        match &self.state {
+        match &mut self.state {
             State::Born | State::Opening { .. } | State::Ready { .. } | State::Standby(_) => {
                 (Life { state: State::Ended, ..self }, vec![Action::Exit { code: 0 }])
+            }
+            // A cut that it still looks for a moment for goes with the supervisor that ordered it: the next
+            // one is told that this worker holds, and relies on that.
+            State::Holding(Holding { pairing: pairing @ Pairing::Cutting { .. }, .. }) => {
+                pairing.call_off();
+                (self, vec![Action::CancelMoment, Action::Reconnect])
             }
             State::Holding(_) | State::Draining { .. } => (self, vec![Action::Reconnect]),
             State::Frozen(_) => {
@@ -340,12 +346,7 @@ impl Life {
     fn backed_out(mut self, reason: &str) -> (Life, Vec<Action>) {
         match &mut self.state {
             State::Holding(holding) => {
-                if let Pairing::Cutting { peer, from, .. } = holding.pairing {
-                    holding.pairing = match from {
-                        Before::Feeding => Pairing::Feeding(peer),
-                        Before::Watched => Pairing::Watched(peer),
-                    };
-                }
+                holding.pairing.call_off();
                 self.refuse("Cut", reason)
             }
             State::Born

@@ -293,6 +293,17 @@ fn a_cut_that_fails_before_the_yield_leaves_the_holder_as_it_was() {
 }
 
 #[test]
+fn a_cut_that_waits_for_its_moment_goes_with_the_supervisor_that_ordered_it() {
+    for (life, term, resume) in [(feeding(), 6, 7), (on_probation(), 7, 0)] {
+        let cutting = after(life.clone(), [O(Command::Cut { term, resume, window_ms: 1 })]).0;
+        let (cutting, actions) = after(cutting, [E(Event::ControlClosed)]);
+        assert_eq!(actions, [Action::CancelMoment, Action::Reconnect]);
+        assert_eq!(cutting.state(), life.state());
+        assert_eq!(after(cutting, [E(Event::Moment)]).1, [], "it has told the next one that it holds");
+    }
+}
+
+#[test]
 fn what_was_done_is_answered_again() {
     let (life, _) = after(frozen(), [E(Event::TookCame { from: 2, term: 6, gap_us: 700 })]);
     let again = after(life, [O(Command::Cut { term: 6, resume: 7, window_ms: 1 })]).1;
