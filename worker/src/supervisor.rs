@@ -171,6 +171,11 @@ impl Reports {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether nobody hears reports any more.
+    pub fn cut_off(&self) -> bool {
+        self.connection().is_none_or(|connection| connection.channel.is_closed().unwrap_or(true))
+    }
+
     /// Reports go here from now on; `None`: nowhere.
     pub fn through(&self, connection: Option<Arc<Connection>>) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = connection;

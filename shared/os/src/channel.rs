@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
     accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, socket, socketpair, sockopt,
@@ -120,6 +121,16 @@ impl Channel {
     /// `InvalidData` for a message over the limits; otherwise what `recvmsg` says.
     pub async fn receive(&self) -> io::Result<Option<Packet>> {
         self.0.async_io(Interest::READABLE, receive_now).await
+    }
+
+    /// Whether the other end is closed by now, whatever is still unread.
+    ///
+    /// # Errors
+    /// What `poll` says.
+    pub fn is_closed(&self) -> io::Result<bool> {
+        let mut look = [PollFd::new(self.0.get_ref().as_fd(), PollFlags::empty())];
+        poll(&mut look, PollTimeout::ZERO)?;
+        Ok(look[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP)))
     }
 
     /// Effective user id of the process that made the other end.
@@ -256,6 +267,17 @@ mod tests {
         assert_eq!(text, "inside");
         assert_eq!(b.receive().await.unwrap().unwrap().bytes, b"second");
         assert!(b.receive().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_closed_channel_is_known_to_be_closed_before_it_is_read_to_its_end() {
+        let (a, b) = pair().unwrap();
+        let (a, b) = (Channel::new(a).unwrap(), Channel::new(b).unwrap());
+        a.send(b"unread", &[]).await.unwrap();
+        assert!(!b.is_closed().unwrap());
+        drop(a);
+        assert!(b.is_closed().unwrap());
+        assert_eq!(b.receive().await.unwrap().unwrap().bytes, b"unread");
     }
 
     #[tokio::test]

@@ -53,6 +53,7 @@ pub struct Open {
 enum CannotStart {
     Lock(io::Error),
     Locked,
+    Abandoned,
     Descriptors { got: usize, addresses: usize },
     Tag(u8),
     Identity(IdentityFailure),
@@ -70,6 +71,7 @@ impl fmt::Display for CannotStart {
         match self {
             CannotStart::Lock(error) => write!(f, "the alive file cannot be locked: {error}"),
             CannotStart::Locked => f.write_str("the alive file is locked by another process"),
+            CannotStart::Abandoned => f.write_str("the supervisor that started it is gone"),
             CannotStart::Descriptors { got, addresses } => {
                 write!(f, "{got} sockets came for {addresses} addresses; each has 4")
             }
@@ -115,6 +117,11 @@ impl Worker {
         let Some(alive) = descriptors.next() else { return Err(wrong) };
         if !lock::try_lock(&alive).map_err(CannotStart::Lock)? {
             return Err(CannotStart::Locked);
+        }
+        // A supervisor that starts hears or ends whoever has such a lock by then. If ours is gone, the next
+        // one may have looked before: for it this worker does not exist, so it must not touch anything.
+        if self.reports.cut_off() {
+            return Err(CannotStart::Abandoned);
         }
         let given: Vec<OwnedFd> = descriptors.collect();
         if given.len() != 4 * addresses {

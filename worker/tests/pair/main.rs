@@ -468,3 +468,17 @@ async fn what_cannot_start_says_why_and_ends() {
     assert_eq!(alone.status.code(), Some(2));
     assert!(String::from_utf8(alone.stderr).unwrap().contains("bumplessd"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_supervisor_is_gone_before_it_has_its_lock_makes_nothing() {
+    let mut supervisor = Supervisor::new();
+    let _old = supervisor.genesis(&old_release()).await;
+    let mut new = supervisor.spawn(&new_release(), 2, 2).await;
+    new.process.signal(nix::sys::signal::Signal::SIGSTOP).unwrap();
+    supervisor.begin(&mut new, &new_release(), Origin::Candidate).await;
+    new.abandon();
+    new.process.signal(nix::sys::signal::Signal::SIGCONT).unwrap();
+    assert!(!new.ended().await.success());
+    assert!(new.output().contains("the supervisor that started it is gone"), "{}", new.output());
+    assert!(!supervisor.state().join("gen-2").exists());
+}
