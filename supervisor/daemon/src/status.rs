@@ -22,7 +22,7 @@ pub fn phase(state: &State) -> Option<Phase> {
         State::Probation { .. } => Phase::Probation,
         State::Committing { step: Commit::Draining, .. } => Phase::Draining,
         State::Committing { step, .. } => match step {
-            Commit::Hashing(_) | Commit::Persisting | Commit::Retiring | Commit::Recording => {
+            Commit::Hashing(_) | Commit::Persisting(_) | Commit::Retiring | Commit::Recording => {
                 Phase::Committing
             }
             Commit::Sealing | Commit::Draining => Phase::Committing,
@@ -50,7 +50,7 @@ fn waiting(state: &State) -> Option<&'static str> {
         }
         State::Committing { step, .. } => match step {
             Commit::Hashing(_) => "both workers hash what they store",
-            Commit::Persisting => "the new worker makes its database durable",
+            Commit::Persisting(_) => "the new worker makes its database durable",
             Commit::Retiring => "the old worker gives up its claim",
             Commit::Recording => "the committed record is written",
             Commit::Sealing => "the new worker ends its logbook",
@@ -114,7 +114,7 @@ pub fn roles(state: &State) -> Roles<'_> {
             match step {
                 Commit::Draining => Roles { serving, standby: None, draining: old.warm() },
                 Commit::Hashing(_)
-                | Commit::Persisting
+                | Commit::Persisting(_)
                 | Commit::Retiring
                 | Commit::Recording
                 | Commit::Sealing => Roles { serving, standby: old.warm(), draining: None },

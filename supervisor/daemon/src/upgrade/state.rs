@@ -256,8 +256,9 @@ pub enum Commit {
     /// was found before the cut stands.
     Hashing(Hashes),
     /// (2) The new worker makes its database durable. If the old one died after (1) began, this is
-    /// done once more: the answer shows that the new one outlived it.
-    Persisting,
+    /// done once more: the answer shows that the new one outlived it. So many answers are to come; one that
+    /// was on its way before that death shows nothing.
+    Persisting(u32),
     /// (3) The old worker gives up its claim.
     Retiring,
     /// (4) The committed record becomes durable. From here on the only way is forward.

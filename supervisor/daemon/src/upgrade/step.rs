@@ -181,7 +181,7 @@ impl State {
             | State::RollingBack { new, terms, .. } => (vec![terms.held, terms.take], new.generation),
             State::Committing { old, new, terms, step, .. } => {
                 let generation = match step {
-                    Commit::Hashing(_) | Commit::Persisting | Commit::Retiring => new.generation,
+                    Commit::Hashing(_) | Commit::Persisting(_) | Commit::Retiring => new.generation,
                     Commit::Recording => return None,
                     Commit::Sealing | Commit::Draining => old.worker().generation,
                 };
@@ -1032,12 +1032,12 @@ fn begin_commit(watch: Watch, heard: Moment, now: Moment, rules: &Rules) -> Step
             let mark = mark_of(&watch.new, true);
             (Commit::Hashing(Hashes { mark, seen: vec![] }), Command::Mark { id: mark })
         }
-        Old::Gone(_) => (Commit::Persisting, Command::Persist),
+        Old::Gone(_) => (Commit::Persisting(1), Command::Persist),
     };
     let effects = vec![Effect::Tell(watch.new.instance, order)];
     let deadline = match step {
         Commit::Hashing(_) => now + rules.level,
-        Commit::Persisting | Commit::Retiring | Commit::Recording | Commit::Sealing | Commit::Draining => {
+        Commit::Persisting(_) | Commit::Retiring | Commit::Recording | Commit::Sealing | Commit::Draining => {
             now + rules.persist
         }
     };
@@ -1075,7 +1075,7 @@ fn committing(
     let id = watch.new.instance;
     let warm = watch.old.warm().map(|worker| worker.instance);
     let before_point = match step {
-        Commit::Hashing(_) | Commit::Persisting | Commit::Retiring => true,
+        Commit::Hashing(_) | Commit::Persisting(_) | Commit::Retiring => true,
         Commit::Recording | Commit::Sealing | Commit::Draining => false,
     };
     let persist = || vec![Effect::Tell(id, Command::Persist)];
@@ -1089,10 +1089,13 @@ fn committing(
                     (commit_at(watch, Commit::Hashing(hashes), deadline, heard), vec![])
                 }
                 Compared::Different => condemned(watch, different(), now, rules),
-                Compared::Equal => next(watch, Commit::Persisting, rules.persist, persist()),
+                Compared::Equal => next(watch, Commit::Persisting(1), rules.persist, persist()),
             }
         }
-        (Commit::Persisting, Event::Said(who, Said::Persisted)) if who == id => match warm {
+        (Commit::Persisting(answers), Event::Said(who, Said::Persisted)) if who == id && answers > 1 => {
+            (commit_at(watch, Commit::Persisting(answers - 1), deadline, heard), vec![])
+        }
+        (Commit::Persisting(_), Event::Said(who, Said::Persisted)) if who == id => match warm {
             Some(old) => {
                 let retire = vec![Effect::Tell(old, Command::Retire { term: watch.terms.take })];
                 next(watch, Commit::Retiring, rules.retire, retire)
@@ -1158,7 +1161,7 @@ fn committing(
             let kill = warm.map(Effect::Kill).into_iter().collect();
             next(watch, step, rules.kill_alarm, kill)
         }
-        (Commit::Persisting, Event::Tick) if now >= deadline => {
+        (Commit::Persisting(_), Event::Tick) if now >= deadline => {
             let verdict = Verdict::Unknown("its database was not durable in time".into());
             condemned(watch, verdict, now, rules)
         }
@@ -1167,7 +1170,12 @@ fn committing(
             let watch = Watch { old, ..watch };
             if before_point {
                 effects.extend(persist());
-                return next(watch, Commit::Persisting, rules.persist, effects);
+                let outstanding = match step {
+                    Commit::Persisting(answers) => answers,
+                    Commit::Hashing(_) | Commit::Retiring => 0,
+                    Commit::Recording | Commit::Sealing | Commit::Draining => 0,
+                };
+                return next(watch, Commit::Persisting(outstanding + 1), rules.persist, effects);
             }
             (commit_at(watch, step, deadline, heard), effects)
         }
@@ -1251,7 +1259,7 @@ fn died_after_commit(watch: Watch, step: &Commit, how: Ending, now: Moment, rule
             effects.push(Effect::conclude(attempt, Verdict::Good, gap_us));
             After::Cold(new.release, new.generation)
         }
-        Commit::Hashing(_) | Commit::Persisting | Commit::Retiring | Commit::Recording => {
+        Commit::Hashing(_) | Commit::Persisting(_) | Commit::Retiring | Commit::Recording => {
             After::Record { worker: new, old, attempt, terms, gap_us }
         }
     };

@@ -261,6 +261,26 @@ fn behind_the_commit_point_a_worker_that_can_write_no_more_starts_again_on_its_o
 }
 
 #[test]
+fn what_the_new_one_said_before_the_old_ones_death_does_not_show_that_it_outlived_it() {
+    let state = State::Committing {
+        old: Old::Warm(worker(1, 0), at(0)),
+        new: worker(2, 1),
+        attempt: attempt(),
+        terms: TERMS,
+        gap_us: None,
+        step: Commit::Persisting(1),
+        deadline: at(20),
+        heard: at(0),
+    };
+    let (state, effects) = step(state, Event::Ended(1, KILLED), 1);
+    assert!(has(&effects, &Effect::Tell(2, Command::Persist)));
+    let (state, effects) = step(state, Event::Said(2, Said::Persisted), 1);
+    assert_eq!(effects, [], "the answer to the first order");
+    let (_, effects) = step(state, Event::Said(2, Said::Persisted), 1);
+    assert!(matches!(effects.as_slice(), [Effect::Record { .. }]));
+}
+
+#[test]
 fn behind_the_commit_point_a_death_restarts_the_new_pair() {
     let state = State::Committing {
         old: Old::Gone(worker(1, 0)),
@@ -1176,7 +1196,7 @@ fn a_deadline_that_has_passed_is_followed_by_a_later_one() {
         super::state::Cold::Waiting("why".into()),
     ];
     let commits =
-        [Commit::Persisting, Commit::Retiring, Commit::Recording, Commit::Sealing, Commit::Draining].map(
+        [Commit::Persisting(1), Commit::Retiring, Commit::Recording, Commit::Sealing, Commit::Draining].map(
             |step| State::Committing {
                 old: Old::Warm(worker(1, 0), at(0)),
                 new: worker(2, 1),
