@@ -24,7 +24,7 @@ use super::rules::Rules;
 use super::state::{
     After, Attempt, Back, Moment, Old, Pair, Rehearsal, Return, Serving, State, Terms, Verdict, Worker,
 };
-use super::step::{Cut, drain_new, seal};
+use super::step::{Cut, drain_new, other_tag, seal, tag_before};
 
 /// A living worker, as it told us.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +54,19 @@ impl Intent {
         let attempt = state.attempt()?.clone();
         let old_generation = state.serving().map_or(0, |serving| serving.worker.generation);
         Some(Intent { attempt, generation, old_generation, terms: None })
+    }
+
+    /// What it leaves behind for nobody, and how it ended: the committed generation tells.
+    fn over(self, committed: Generation, why: &str) -> [Effect; 2] {
+        let Intent { attempt, generation, old_generation, terms } = self;
+        let logs = terms.map_or(vec![], |terms| vec![terms.held, terms.take]);
+        let (nobodys, verdict) = match generation == committed {
+            true => (old_generation, Verdict::Good),
+            false => (generation, Verdict::Unknown(why.into())),
+        };
+        // At the node's first start there is no old one.
+        let generations = (nobodys != 0).then_some(nobodys).into_iter().collect();
+        [Effect::Discard { logs, generations }, Effect::conclude(attempt, verdict, None)]
     }
 }
 
@@ -124,13 +137,12 @@ pub fn recover(found: Found, now: Moment, rules: &Rules) -> (State, Vec<Effect>)
             effects.extend(more);
             return (state, effects);
         }
-        if let Some(Intent { attempt, generation: candidate, terms, .. }) = intent {
-            effects.push(Effect::Tell(worker.instance, Command::PeerGone { tag: worker.tag % 3 + 1 }));
-            let logs = terms.map_or(vec![], |terms| vec![terms.held, terms.take]);
-            let generations = (candidate != generation).then_some(candidate).into_iter().collect();
-            effects.push(Effect::Discard { logs, generations });
-            effects.push(Effect::conclude(attempt, Verdict::Unknown(why.into()), None));
+        if let Some(intent) = intent {
+            effects.push(Effect::Tell(worker.instance, Command::PeerGone { tag: other_tag(worker.tag) }));
+            effects.extend(intent.over(generation, why));
         }
+        // A stop that never reached it may have ended an upgrade between its commit and this.
+        effects.push(Effect::Tell(worker.instance, Command::Commit { term }));
         return (State::Steady(Serving::new(worker, term, now)), effects);
     }
     let mut attempt = attempt.unwrap_or(Attempt {
@@ -156,7 +168,7 @@ pub fn recover(found: Found, now: Moment, rules: &Rules) -> (State, Vec<Effect>)
             Old::Warm(old, now)
         }
         None => {
-            let tag = worker.tag % 3 + 1;
+            let tag = tag_before(worker.tag);
             effects.push(Effect::Tell(worker.instance, Command::PeerGone { tag }));
             Old::Gone(Worker { instance: 0, generation, release, tag })
         }
@@ -206,7 +218,7 @@ fn old_of(
             instance: 0,
             generation: intent.as_ref().map_or(0, |intent| intent.old_generation),
             release: holder.release.clone(),
-            tag: holder.tag % 3 + 1,
+            tag: tag_before(holder.tag),
         }),
     }
 }
@@ -231,13 +243,6 @@ fn nobody_holds(
     rules: &Rules,
 ) -> (State, Vec<Effect>) {
     let why = "the supervisor was replaced, and the new worker with it";
-    let verdict = Verdict::Unknown(why.into());
-    let (attempt, candidate, old_generation, terms) = match intent {
-        Some(Intent { attempt, generation, old_generation, terms }) => {
-            (Some(attempt), Some(generation), Some(old_generation), terms)
-        }
-        None => (None, None, None, None),
-    };
     let resumable = alive.iter().find(|survivor| {
         survivor.worker.generation == generation
             && match survivor.role {
@@ -249,8 +254,10 @@ fn nobody_holds(
     let old = resumable.map(|survivor| survivor.worker.clone());
     let mut dying: Vec<Worker> = alive.into_iter().map(|survivor| survivor.worker).collect();
     let mut effects: Vec<Effect> = vec![];
-    if let (Some(old), Some(attempt), Some(terms), Some(candidate)) = (old, attempt.clone(), terms, candidate)
+    if let (Some(old), Some(Intent { attempt, generation: candidate, terms: Some(terms), .. })) =
+        (old, intent.clone())
     {
+        let verdict = Verdict::Unknown(why.into());
         dying.retain(|worker| worker.instance != old.instance);
         effects.push(Effect::Tell(old.instance, Command::Go { term: terms.resume }));
         effects.extend(dying.iter().map(|worker| Effect::Kill(worker.instance)));
@@ -261,7 +268,7 @@ fn nobody_holds(
                     instance: 0,
                     generation: candidate,
                     release: attempt.to.clone(),
-                    tag: old.tag % 3 + 1,
+                    tag: other_tag(old.tag),
                 };
                 effects.push(Effect::Tell(old.instance, Command::Resume { term: terms.resume }));
                 effects.push(Effect::Tell(old.instance, Command::PeerGone { tag: new.tag }));
@@ -273,20 +280,7 @@ fn nobody_holds(
         return (state, effects);
     }
     effects.extend(dying.iter().map(|worker| Effect::Kill(worker.instance)));
-    let logs = terms.map_or(vec![], |terms| vec![terms.held, terms.take]);
-    let (verdict, nobodys) = match (candidate, old_generation) {
-        // The record was durable: it was committed, and what is left of it is done by the start.
-        (Some(candidate), old) if candidate == generation => {
-            (Verdict::Good, old.filter(|old| *old != generation && *old != 0))
-        }
-        (candidate, _) => (verdict, candidate),
-    };
-    if let Some(nobodys) = nobodys {
-        effects.push(Effect::Discard { logs, generations: vec![nobodys] });
-    }
-    if let Some(attempt) = attempt {
-        effects.push(Effect::conclude(attempt, verdict, None));
-    }
+    effects.extend(intent.into_iter().flat_map(|intent| intent.over(generation, why)));
     if dying.is_empty() {
         let (state, more) = start_cold(Pair::Committed(release, generation), 0, now, rules);
         effects.extend(more);

@@ -155,7 +155,11 @@ impl State {
         for worker in &left {
             effects.push(Effect::Tell(worker.instance, Command::Stop { deadline_ms }));
         }
-        if let Some(attempt) = self.attempt() {
+        // While the committed record is being replaced nobody knows how it ends. The journal keeps it, and
+        // the next start sees what is committed.
+        if let Some(attempt) = self.attempt()
+            && !matches!(self, State::Committing { step: Commit::Recording, .. })
+        {
             let stopped = || Verdict::Unknown("the supervisor was stopped".into());
             let verdict = self.verdict().cloned().unwrap_or_else(stopped);
             effects.push(Effect::conclude(attempt.clone(), verdict, None));
@@ -168,7 +172,7 @@ impl State {
     }
 
     /// What an upgrade that ends with a stop leaves on the disk for nobody; the next start has it
-    /// removed. While the committed record is being replaced nobody knows yet what that is.
+    /// removed.
     fn left_behind(&self) -> Option<Effect> {
         let (logs, generation) = match self {
             State::Starting { serving, new: Some(new), .. }
@@ -251,8 +255,14 @@ struct Watch {
     gap_us: Option<u64>,
 }
 
+/// The slot of a candidate beside a holder with this one.
 pub(super) fn other_tag(tag: Tag) -> Tag {
     tag % 3 + 1
+}
+
+/// The slot of the holder that this one was the candidate beside.
+pub(super) fn tag_before(tag: Tag) -> Tag {
+    other_tag(other_tag(tag))
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

@@ -281,6 +281,62 @@ fn what_the_new_one_said_before_the_old_ones_death_does_not_show_that_it_outlive
 }
 
 #[test]
+fn a_stop_while_the_record_is_replaced_leaves_it_to_the_next_start_to_say_how_the_upgrade_ended() {
+    let state = State::Committing {
+        old: Old::Warm(worker(1, 0), at(0)),
+        new: worker(2, 1),
+        attempt: attempt(),
+        terms: TERMS,
+        gap_us: None,
+        step: Commit::Recording,
+        deadline: at(20),
+        heard: at(0),
+    };
+    let (_, effects) = step(state, Event::Asked(Ask::Stop), 1);
+    assert_eq!(conclusion(&effects), None);
+    let found = |generation, number| Found {
+        committed: Some((release(number), generation)),
+        intent: Some(Intent { attempt: attempt(), generation: 2, old_generation: 1, terms: Some(TERMS) }),
+        alive: vec![],
+    };
+    let logs = vec![1, 2];
+    let (_, effects) = recover(found(2, 1), at(0), &rules());
+    assert_eq!(conclusion(&effects), Some(&Verdict::Good));
+    assert!(has(&effects, &Effect::Discard { logs: logs.clone(), generations: vec![1] }));
+    let (_, effects) = recover(found(1, 0), at(0), &rules());
+    assert!(matches!(conclusion(&effects), Some(Verdict::Unknown(_))));
+    assert!(has(&effects, &Effect::Discard { logs, generations: vec![2] }));
+}
+
+#[test]
+fn a_holder_that_a_start_finds_on_the_committed_generation_ends_its_logbook_even_if_no_journal_says_so() {
+    let found = Found {
+        committed: Some((release(1), 2)),
+        intent: None,
+        alive: vec![Survivor { worker: worker(2, 1), role: Role::Holding { term: 2 } }],
+    };
+    let (state, effects) = recover(found, at(0), &rules());
+    assert!(matches!(state, State::Steady(_)));
+    assert!(has(&effects, &Effect::Tell(2, Command::Commit { term: 2 })));
+}
+
+#[test]
+fn a_start_has_the_connections_answered_for_of_the_worker_that_died_and_of_no_other() {
+    // A candidate gets the slot behind its holder's; the holder is dead.
+    for (dead, tag) in [(1, 2), (2, 3), (3, 1)] {
+        let new = Worker { tag, ..worker(2, 1) };
+        let found = Found {
+            committed: Some((release(0), 1)),
+            intent: Some(Intent { attempt: attempt(), generation: 2, old_generation: 1, terms: Some(TERMS) }),
+            alive: vec![Survivor { worker: new, role: Role::Holding { term: 2 } }],
+        };
+        let (state, effects) = recover(found, at(0), &rules());
+        assert!(matches!(state, State::Probation { old: Old::Gone(_), .. }));
+        assert!(has(&effects, &Effect::Tell(2, Command::PeerGone { tag: dead })), "{effects:?}");
+    }
+}
+
+#[test]
 fn behind_the_commit_point_a_death_restarts_the_new_pair() {
     let state = State::Committing {
         old: Old::Gone(worker(1, 0)),
