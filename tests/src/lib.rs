@@ -9,6 +9,8 @@
 //! What goes wrong is part of a release's stamp, held back by a [`gate`], found on a [`small_disk`] in a
 //! [`namespace`] of its own, or [`injected`].
 //!
+//! [`model`] runs no process at all: it explores every state that a node can come to.
+//!
 //! The programs come from one nested build ([`binaries`]); what a world has started is ended with it
 //! ([`leftovers`]).
 
@@ -29,6 +31,7 @@ pub mod left_out;
 pub mod leftovers;
 pub mod levers;
 pub mod load;
+pub mod model;
 pub mod namespace;
 pub mod operator;
 pub mod oracle;

@@ -262,10 +262,9 @@ impl Edge {
         };
         if let (Origin::Genesis | Origin::Candidate, Some(intent)) =
             (origin, Intent::begun(state, generation))
+            && !self.write_journal(|journal| journal.intent = Some(intent))
         {
-            if !self.write_journal(|journal| journal.intent = Some(intent)) {
-                return Err("the journal cannot be written, so no upgrade is begun; see the log".into());
-            }
+            return Err("the journal cannot be written, so no upgrade is begun; see the log".into());
         }
         Ok(Planned { worker: Worker { instance, generation, release, tag } })
     }
