@@ -1,5 +1,7 @@
 //! What the system says about a process.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 
 /// Resident memory, bytes.
@@ -18,17 +20,27 @@ pub fn peak_resident(pid: u32) -> io::Result<u64> {
     kilobytes(pid, "VmHWM:")
 }
 
-/// How often its threads have gone to sleep so far, and so have been woken up.
+/// How often each of its threads, by number, has gone to sleep so far, and so has been woken up.
 ///
 /// # Errors
 /// It has ended.
-pub fn wake_ups(pid: u32) -> io::Result<u64> {
-    let mut sum = 0;
+pub fn wake_ups(pid: u32) -> io::Result<BTreeMap<OsString, u64>> {
+    let mut each = BTreeMap::new();
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let status = std::fs::read_to_string(thread?.path().join("status"))?;
-        sum += number(&status, "voluntary_ctxt_switches:")?;
+        let thread = thread?;
+        let status = std::fs::read_to_string(thread.path().join("status"))?;
+        each.insert(thread.file_name(), number(&status, "voluntary_ctxt_switches:")?);
     }
-    Ok(sum)
+    Ok(each)
+}
+
+/// How many wake-ups there were between two looks, as far as threads are there that do the counting: what
+/// one that has ended did is not known, and that it ended is one more.
+pub fn woken(before: &BTreeMap<OsString, u64>, after: &BTreeMap<OsString, u64>) -> u64 {
+    let since =
+        after.iter().map(|(thread, count)| count.saturating_sub(before.get(thread).copied().unwrap_or(0)));
+    let ended = before.keys().filter(|thread| !after.contains_key(*thread)).count();
+    since.sum::<u64>() + ended as u64
 }
 
 /// How many descriptors it has open.
@@ -72,13 +84,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_thread_that_has_ended_takes_no_wake_up_of_others_away() {
+        let look =
+            |threads: &[(&str, u64)]| threads.iter().map(|(name, count)| (name.into(), *count)).collect();
+        let before = look(&[("1", 10), ("2", 500)]);
+        assert_eq!(woken(&before, &look(&[("1", 13)])), 4);
+        assert_eq!(woken(&before, &look(&[("1", 13), ("2", 501), ("3", 2)])), 6);
+    }
+
+    #[test]
     fn this_process_has_memory_and_descriptors_and_was_woken_up() {
         let pid = std::process::id();
         assert!(resident(pid).unwrap() > 1 << 20);
         assert!(peak_resident(pid).unwrap() >= resident(pid).unwrap() / 2);
         assert!(descriptors(pid).unwrap() >= 3);
+        let before = wake_ups(pid).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(2));
-        assert!(wake_ups(pid).unwrap() > 0);
+        assert!(woken(&before, &wake_ups(pid).unwrap()) > 0);
         assert!(!is_stopped(pid).unwrap());
         assert!(resident(u32::MAX).is_err());
     }

@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use tokio::sync::oneshot;
 
 use crate::raw;
@@ -43,11 +45,13 @@ pub fn write_behind(path: &Path) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Pace {
     begun: Instant,
+    used: Option<Used>,
 }
 
 impl Default for Pace {
+    /// For the thread that makes it.
     fn default() -> Pace {
-        Pace { begun: Instant::now() }
+        Pace { begun: Instant::now(), used: Used::so_far() }
     }
 }
 
@@ -63,11 +67,55 @@ impl Pace {
             self.begun = Instant::now();
         }
     }
+
+    /// The same, but rests only after a stretch in which others wanted the processor again and again, as
+    /// those do who serve: with the machine to itself, or beside other long work, it goes on at full speed.
+    pub fn give_way(&mut self) {
+        if self.begun.elapsed() < Pace::STRETCH {
+            return;
+        }
+        let used = Used::so_far();
+        if let (Some(before), Some(now)) = (self.used, used) {
+            let (ran, held_up) =
+                (now.ran.saturating_sub(before.ran), now.held_up.saturating_sub(before.held_up));
+            if ran < Pace::STRETCH {
+                // It waited for something else than a processor.
+                self.begun = Instant::now();
+                return;
+            }
+            if u128::from(held_up) >= ran.as_millis() {
+                std::thread::sleep(2 * Pace::STRETCH);
+            }
+        }
+        self.begun = Instant::now();
+        self.used = used;
+    }
+}
+
+/// What a thread had of the processors so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Used {
+    ran: Duration,
+    /// So many times another one took its processor away.
+    held_up: u64,
+}
+
+impl Used {
+    /// Of this thread, if the system tells.
+    fn so_far() -> Option<Used> {
+        let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
+        let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+        let held_up = u64::try_from(usage.involuntary_context_switches()).ok()?;
+        Some(Used { ran: Duration::from_micros(u64::try_from(micros).ok()?), held_up })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[tokio::test]
@@ -85,10 +133,54 @@ mod tests {
     #[test]
     fn who_was_held_up_for_long_does_not_rest_for_long() {
         let held_up = Duration::from_millis(300);
-        let mut pace = Pace { begun: Instant::now() - held_up };
+        let mut pace = Pace { begun: Instant::now() - held_up, used: None };
         let begun = Instant::now();
         pace.rest();
         assert!((2 * Pace::STRETCH..held_up).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+
+    /// Rests that work takes which gives way, in 60 ms of its own, beside so many who are woken up all the
+    /// time and do a little.
+    async fn rests(beside: usize) -> u32 {
+        let done = Arc::new(AtomicBool::new(false));
+        for _ in 0..beside {
+            let done = done.clone();
+            std::thread::spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_micros(100));
+                    let begun = Instant::now();
+                    while begun.elapsed() < Duration::from_micros(50) {
+                        std::hint::spin_loop();
+                    }
+                }
+            });
+        }
+        let working = spawn("test", || {
+            let (mut pace, mut rests) = (Pace::default(), 0);
+            let begun = Used::so_far().unwrap();
+            while Used::so_far().unwrap().ran - begun.ran < 30 * Pace::STRETCH {
+                let before = Instant::now();
+                pace.give_way();
+                rests += u32::from(before.elapsed() >= 2 * Pace::STRETCH);
+            }
+            rests
+        });
+        let rests = working.unwrap().await.unwrap();
+        done.store(true, Ordering::Relaxed);
+        rests
+    }
+
+    #[tokio::test]
+    async fn it_gives_way_to_those_who_serve_and_to_nobody_else() {
+        let processors = std::thread::available_parallelism().unwrap().get();
+        let beside = rests(2 * processors).await;
+        assert!(beside >= 10, "{beside} rests in 30 stretches");
+        // Other tests want processors, too, at times.
+        let mut alone = u32::MAX;
+        for _ in 0..50 {
+            alone = alone.min(rests(0).await);
+        }
+        assert!(alone < 5, "{alone} rests with nobody beside it");
     }
 
     #[test]

@@ -225,7 +225,7 @@ async fn measured(
     let pid = bench.world.supervisor()?.pid();
     let (woken, begun) = (process::wake_ups(pid)?, std::time::Instant::now());
     tokio::time::sleep(REST).await;
-    let woken = (process::wake_ups(pid)? - woken) as f64 / begun.elapsed().as_secs_f64();
+    let woken = process::woken(&woken, &process::wake_ups(pid)?) as f64 / begun.elapsed().as_secs_f64();
     let rest = Rest { rss_mb: mb(process::resident(pid)?), wake_ups_per_s: (woken * 10.0).round() / 10.0 };
     display.done(&format!("{:.1} MB resident, woken {:.1} times a second", rest.rss_mb, rest.wake_ups_per_s));
     report.supervisor = Some(rest);

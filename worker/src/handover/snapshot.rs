@@ -16,11 +16,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bumpless_os::background;
+use bumpless_os::background::{self, Pace};
 use bumpless_shared::control::{Generation, Sequence, Term};
 use bumpless_shared::link::{Note, Part};
 use bumpless_shared::operation::Operation;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::link::LinkError;
 use super::wires::Talk;
@@ -139,11 +139,16 @@ pub struct Progress {
     pub total: AtomicU64,
 }
 
-/// Sends it: the announcement, then everything.
+/// Sends it: the announcement, then everything. `requests` changes with each request that is served.
 ///
 /// # Errors
 /// The link is closed, or the state cannot be read.
-pub async fn send(talk: Talk, opened: Opened, generation: Generation) -> Result<(), SnapshotError> {
+pub async fn send(
+    talk: Talk,
+    opened: Opened,
+    generation: Generation,
+    requests: watch::Receiver<usize>,
+) -> Result<(), SnapshotError> {
     let totals = opened.snapshot.totals();
     let note = Note::Opened {
         term: opened.term,
@@ -154,13 +159,19 @@ pub async fn send(talk: Talk, opened: Opened, generation: Generation) -> Result<
         copied: totals.copied(),
     };
     talk.note(&note).await.map_err(SnapshotError::Link)?;
-    let sending = background::spawn("snapshot", move || stream(&talk.bulk, &opened));
+    let sending = background::spawn("snapshot", move || stream(&talk.bulk, &opened, requests));
     sending.map_err(SnapshotError::Thread)?.await.map_err(|_| SnapshotError::Stopping)?
 }
 
-fn stream(bulk: &mpsc::Sender<Part>, opened: &Opened) -> Result<(), SnapshotError> {
+/// While clients are served, it rests most of the time, and with it all who wait for what it sends: the
+/// other worker, which takes in and sorts, cannot know of them.
+fn stream(
+    bulk: &mpsc::Sender<Part>,
+    opened: &Opened,
+    mut requests: watch::Receiver<usize>,
+) -> Result<(), SnapshotError> {
     let closed = |_| SnapshotError::Link(LinkError::Closed);
-    let (mut batch, mut size, mut entries) = (Vec::new(), 0, 0);
+    let (mut batch, mut size, mut entries, mut pace) = (Vec::new(), 0, 0, Pace::default());
     for entry in opened.snapshot.entries() {
         let entry = entry?;
         size += match &entry {
@@ -171,6 +182,11 @@ fn stream(bulk: &mpsc::Sender<Part>, opened: &Opened) -> Result<(), SnapshotErro
         entries += 1;
         if size >= BATCH_BYTES || batch.len() >= BATCH_ENTRIES {
             size = 0;
+            // An error: nobody is served any more.
+            if requests.has_changed().unwrap_or(false) {
+                requests.mark_unchanged();
+                pace.rest();
+            }
             bulk.blocking_send(Part::Entries(std::mem::take(&mut batch))).map_err(closed)?;
         }
     }

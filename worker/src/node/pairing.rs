@@ -107,11 +107,12 @@ impl Worker {
                 return Some(());
             }
         };
-        let generation = self.open.as_ref()?.start.generation;
+        let open = self.open.as_ref()?;
+        let (generation, requests) = (open.start.generation, open.node.in_flight());
         let (reports, wires) = (self.reports.clone(), self.wires_to(instance)?);
         let talk = wires.talk();
         wires.spawn(async move {
-            if let Err(error) = snapshot::send(talk, opened, generation).await {
+            if let Err(error) = snapshot::send(talk, opened, generation, requests).await {
                 let text = format!("{error}; the running release serves on");
                 reports.send(Report::Trouble { kind: Trouble::SyncFailed, text });
             }

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
 use std::{fs, iter, thread};
 
+use bumpless_os::background::Pace;
 use bumpless_os::{background, disk};
 use bumpless_shared::control::Generation;
 use bumpless_shared::operation::Operation;
@@ -39,6 +40,9 @@ const BATCH: usize = 256;
 
 /// Batches that merging may be ahead of writing.
 const AHEAD: usize = 8;
+
+/// So many rows are written between two looks at whether others want the processor.
+const PACED: usize = 64;
 
 /// A generation that is being filled.
 pub struct Ingest<'a> {
@@ -111,14 +115,15 @@ impl<'a> Ingest<'a> {
     }
 }
 
-/// Merging and writing go side by side: each of them takes a processor, and nobody is served by this
-/// worker meanwhile.
+/// Merging and writing go side by side, each on a processor if nobody else wants them: nobody is served by
+/// this worker meanwhile, but by the one beside it.
 fn fill(writer: &Writer, place: usize, runs: Runs, totals: &mut Totals) -> Result<(), StoreError> {
     let (batches, rows) = mpsc::sync_channel(AHEAD);
     thread::scope(|scope| {
         let merging = scope.spawn(move || {
-            let mut merged = runs.merge()?;
+            let (mut merged, mut pace) = (runs.merge()?, Pace::default());
             loop {
+                pace.give_way();
                 let batch = merged.take(BATCH)?;
                 // Nobody takes them any more when writing failed, which says why.
                 if batch.is_empty() || batches.send(batch).is_err() {
@@ -147,8 +152,11 @@ fn write(
     let keyspace = shelves.all()[place];
     let tables = keyspace.path().join("tables");
     let mut ingestion = keyspace.start_ingestion().map_err(failed)?;
-    let mut behind = 0;
-    for (key, value) in iter::once(first).chain(rows).flatten() {
+    let (mut behind, mut pace) = (0, Pace::default());
+    for (number, (key, value)) in iter::once(first).chain(rows).flatten().enumerate() {
+        if number.is_multiple_of(PACED) {
+            pace.give_way();
+        }
         behind += key.len() + value.len();
         if behind >= BEHIND {
             behind = 0;
