@@ -26,7 +26,9 @@ pub struct Left {
     pub releases: Vec<String>,
     /// Files below `alive/`.
     pub alive: Vec<String>,
-    /// What is being fetched.
+    /// Downloads that were interrupted: the last one is kept, to be gone on with.
+    pub interrupted: Vec<String>,
+    /// What else there is of what was being fetched.
     pub staging: Vec<String>,
     /// Descriptors of the supervisor.
     pub supervisor: usize,
@@ -53,6 +55,8 @@ impl Left {
         let state = world.seen(world.state_dir());
         let workers = state.join("state");
         let (files, others) = descriptors(serving)?;
+        let (interrupted, staging) =
+            names(&state.join("staging"))?.into_iter().partition(|name| name.ends_with(".part"));
         let strange =
             files.into_iter().filter(|path| path.starts_with(world.state_dir().join("state/log"))).map(shown);
         Ok(Left {
@@ -63,7 +67,8 @@ impl Left {
             refused: names(&workers.join("refused"))?,
             releases: names(&state.join("releases"))?,
             alive: names(&state.join("alive"))?,
-            staging: names(&state.join("staging"))?,
+            interrupted,
+            staging,
             supervisor: process::descriptors(supervisor)?,
             worker: others,
             strange: strange.collect(),
@@ -86,6 +91,7 @@ impl Left {
             .or_else(|| one("refused records", &self.refused, 0))
             .or_else(|| one("releases", &self.releases, 2))
             .or_else(|| one("files in alive/", &self.alive, 2))
+            .or_else(|| one("interrupted downloads", &self.interrupted, 1))
             .or_else(|| one("files in staging/", &self.staging, 0))
             .or_else(|| one("open logbooks", &self.strange, 0));
         let Some(rest) = rest else { return lists };
