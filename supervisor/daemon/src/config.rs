@@ -22,10 +22,14 @@ use serde::Deserialize;
 mod check;
 mod load;
 mod units;
+mod window;
 
 pub use load::ConfigError;
 
 use units::{bytes, durability, duration, durations};
+use window::windows;
+
+use crate::windows::Windows;
 
 const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -151,6 +155,9 @@ pub enum Mode {
 pub struct Upgrade {
     /// Who begins.
     pub mode: Mode,
+    /// When the supervisor may begin by itself; none: at any time.
+    #[serde(deserialize_with = "windows")]
+    pub windows: Windows,
     /// How long the new worker serves under watch, from the cut to the verdict.
     #[serde(deserialize_with = "duration")]
     pub probation: Duration,
@@ -292,6 +299,8 @@ impl Default for Upgrade {
     fn default() -> Upgrade {
         Upgrade {
             mode: Mode::Auto,
+            // Clients notice nothing of an upgrade, and a fix should not wait.
+            windows: Windows::default(),
             // Sixty heartbeats and a hundred and twenty canary requests.
             probation: secs(60),
             rehearse: false,

@@ -20,6 +20,7 @@ use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::control::{Command, Instance};
 use bumpless_shared::digest::Digest;
 use bumpless_trust::Choice;
+use bumpless_trust::time::Utc;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
@@ -36,6 +37,7 @@ use crate::releases::{InstallError, Record};
 use crate::status;
 use crate::upgrade::retry::Next;
 use crate::upgrade::{Acquired, Ask, Attempt, Effect, Event, Moment, Rules, Said, State, Verdict};
+use crate::windows::Gate;
 use operator::{Pending, Waiter};
 
 /// How often what could not be written or removed is tried again.
@@ -43,6 +45,9 @@ const TIDY_EVERY: Duration = Duration::from_secs(10);
 
 /// What is this much too late was not merely waiting for a processor.
 const OVERSLEPT: Duration = Duration::from_millis(250);
+
+/// Longest sleep.
+const FAR: Duration = Duration::from_secs(3600);
 
 /// What the feed's tasks bring back.
 #[derive(Debug)]
@@ -55,6 +60,14 @@ pub enum Fed {
     Fetched(u64, Result<Staged, Verdict>),
     /// It is installed.
     Installed(u64, Result<(), Verdict>),
+}
+
+/// Why a release is not begun by itself now.
+#[derive(Debug)]
+struct Waits {
+    why: String,
+    /// Until when, if it is time that it waits for.
+    until: Option<Unix>,
 }
 
 /// What came from the feed last.
@@ -99,6 +112,8 @@ pub struct Driver {
     /// An upgrade that is a way back: this release is set aside once it is done.
     going_back: Option<u32>,
     next_check: Instant,
+    /// When it is looked at because a maintenance window has opened. By the wall clock, which may be set.
+    window_check: Option<Unix>,
     /// The release that failed last, and when it may be tried again.
     again: Option<(Digest, Instant)>,
     next_tidy: Instant,
@@ -176,6 +191,7 @@ impl Driver {
             last_words: None,
             going_back: None,
             next_check: Instant::now(),
+            window_check: None,
             again: None,
             next_tidy: Instant::now(),
             removing: false,
@@ -229,8 +245,9 @@ impl Driver {
         let tick = self.state.next_tick(&self.rules).map(|Moment(since)| self.born + since);
         let tidy = (self.owes_work()).then_some(self.next_tidy);
         let check = (self.feed.is_some() && self.may_begin()).then_some(self.next_check);
-        let far = Instant::now() + Duration::from_secs(3600);
-        [tick, tidy, check].into_iter().flatten().fold(far, Instant::min)
+        let window = self.window_check.filter(|_| check.is_some()).map(on_the_wall);
+        let far = Instant::now() + FAR;
+        [tick, tidy, check, window].into_iter().flatten().fold(far, Instant::min)
     }
 
     fn may_begin(&self) -> bool {
@@ -329,7 +346,8 @@ impl Driver {
         if self.owes_work() && now >= self.next_tidy {
             self.tidy();
         }
-        if self.may_begin() && self.feed.is_some() && now >= self.next_check {
+        let opened = self.window_check.is_some_and(|at| at <= unix_now());
+        if self.may_begin() && self.feed.is_some() && (now >= self.next_check || opened) {
             self.check(Pending::Automatic);
         }
     }
@@ -443,12 +461,9 @@ impl Driver {
         let (now, config) = (unix_now(), &self.edge.config.feed);
         let wait =
             if result.is_ok() { config.check_every } else { config.retry_after.min(config.check_every) };
-        // Spread over machines that were all started together.
-        let spread = u64::try_from(config.jitter.as_millis()).unwrap_or(u64::MAX).max(1);
-        let jitter = Duration::from_millis(
-            u64::from(self.edge.numbers.highest().instance as u32).wrapping_mul(2_654_435_761) % spread,
-        );
-        self.next_check = Instant::now() + wait + if result.is_ok() { jitter } else { Duration::ZERO };
+        let jitter = if result.is_ok() { self.jitter(config.jitter) } else { Duration::ZERO };
+        self.next_check = Instant::now() + wait + jitter;
+        self.window_check = self.next_opening(now);
         match (&result, &self.feed_state.error) {
             (Ok(()), Some(_)) => self.ledger.append(&Entry::new(now, Happening::FeedWell)),
             (Err((trouble, why)), known) if known.as_ref() != Some(why) => match trouble {
@@ -468,6 +483,23 @@ impl Driver {
         for pending in std::mem::take(&mut self.pending) {
             self.decide(pending);
         }
+    }
+
+    /// Spreads machines that were all started together over so long.
+    fn jitter(&self, most: Duration) -> Duration {
+        let spread = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
+        Duration::from_millis(
+            u64::from(self.edge.numbers.highest().instance as u32).wrapping_mul(2_654_435_761) % spread,
+        )
+    }
+
+    /// When to look at the feed because a window opens, if upgrades begin by themselves. Not all machines with
+    /// the same window at once, and yet in its first half.
+    fn next_opening(&self, now: Unix) -> Option<Unix> {
+        let upgrade = &self.edge.config.upgrade;
+        let next = upgrade.windows.next(now).filter(|_| upgrade.mode == Mode::Auto)?;
+        let half = Duration::from_secs((next.until - next.opens) / 2);
+        Some(next.opens + self.jitter(self.edge.config.feed.jitter.min(half)).as_secs())
     }
 
     fn begin_fetch(&mut self) {
@@ -571,20 +603,48 @@ impl Driver {
         }
     }
 
-    /// Whether a release may be begun without an operator, and if not, why and until when.
-    fn automatic(&self) -> Result<(), String> {
+    /// Whether this release may be begun without an operator at this moment, and if not, why and until when.
+    fn automatic(&self, choice: &Choice, now: Unix) -> Result<(), Waits> {
         if let Some(Hold { reason, .. }) = self.ledger.hold() {
-            return Err(format!("held: {reason}"));
+            return Err(Waits { why: format!("held: {reason}"), until: None });
         }
         match self.edge.config.upgrade.mode {
-            Mode::Auto => Ok(()),
-            Mode::Manual => Err("upgrades wait for `bumpless upgrade` (upgrade.mode = \"manual\")".into()),
+            Mode::Auto if choice.urgent() => Ok(()),
+            Mode::Auto => self.in_window(now),
+            Mode::Manual => {
+                let why = "upgrades wait for `bumpless upgrade` (upgrade.mode = \"manual\")".into();
+                Err(Waits { why, until: None })
+            }
         }
+    }
+
+    /// Windows are for what clients use: where nothing runs yet, nothing waits for one.
+    fn in_window(&self, now: Unix) -> Result<(), Waits> {
+        if self.edge.committed.is_none() {
+            return Ok(());
+        }
+        let next = match self.edge.config.upgrade.windows.at(now) {
+            Gate::Always | Gate::Open(_) => return Ok(()),
+            Gate::Closed(next) => next.map(|next| next.opens),
+        };
+        let opens = next.map_or("this machine's clock cannot be right".into(), |opens| {
+            format!("the next one opens on {}", Utc(opens))
+        });
+        let why = format!(
+            "upgrades begin by themselves only in a maintenance window (upgrade.windows), and {opens}; \
+             `bumpless upgrade` does not wait for it"
+        );
+        Err(Waits { why, until: next })
     }
 
     fn said(&mut self, from: Instance, said: Said) {
         self.feed_in([Event::Said(from, said)].into());
     }
+}
+
+/// When the wall clock will show this, if nobody sets it meanwhile.
+fn on_the_wall(at: Unix) -> Instant {
+    Instant::now() + Duration::from_secs(at.saturating_sub(unix_now())).min(FAR)
 }
 
 fn same_file_system(one: &std::path::Path, other: &std::path::Path) -> bool {

@@ -12,6 +12,7 @@
 //! - [`start`]: from a configuration file to a running driver, taking living workers back.
 //! - [`feed`], [`releases`]: from a feed to a verified, installed release; `bumpless_trust` decides.
 //! - [`records`]: what is durable. [`ledger`]: what is remembered for people.
+//! - [`windows`]: when an upgrade may begin by itself.
 //! - [`sockets`]: the groups of UDP sockets that workers share. [`launch`], [`alive`]: processes.
 //! - [`control_socket`], [`status`]: the operator's side.
 //!
@@ -39,5 +40,6 @@ pub mod sockets;
 pub mod start;
 pub mod status;
 pub mod upgrade;
+pub mod windows;
 
 pub use start::run;

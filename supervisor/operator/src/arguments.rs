@@ -41,7 +41,8 @@ pub enum Verb {
     Check,
     /// Upgrade to the newest release that may run here, or to VERSION, and wait for the end
     ///
-    /// Ending this command does not end the upgrade.
+    /// Ending this command does not end the upgrade. It goes at once: maintenance windows (upgrade.windows in
+    /// config.toml) are for upgrades that begin by themselves.
     ///
     /// With --rehearse it hands over three times before the real probation: it cuts over, serves for a
     /// moment (upgrade.rehearsal in config.toml), hands back, and cuts over again to a second instance. If

@@ -56,6 +56,9 @@ pub struct Running<'a> {
 pub enum Request {
     /// The newest that fits, and whose rollout has reached this machine.
     Newest,
+    /// The same among those that their publisher calls urgent: what goes outside of maintenance windows, also
+    /// if something newer waits for one.
+    Urgent,
     /// Exactly this one. An operator who names a version does not wait for its rollout.
     Version(Version),
 }
@@ -382,8 +385,8 @@ impl Trusted {
     /// [`crate::Refresh::begin`].
     ///
     /// # Errors
-    /// Why nothing is chosen. For [`Request::Newest`], where something newer exists, the reason is about the
-    /// newest release.
+    /// Why nothing is chosen. For [`Request::Newest`] and [`Request::Urgent`], where something newer exists, the
+    /// reason is about the newest release among those that are meant.
     pub fn choose(
         &self,
         machine: &Machine,
@@ -429,9 +432,10 @@ impl Trusted {
                 }
                 fits(entry)
             }
-            Request::Newest => {
-                let mut newer: Vec<_> =
-                    index.releases.iter().filter(|entry| is_newer(entry, running)).collect();
+            Request::Newest | Request::Urgent => {
+                let meant = |entry: &ReleaseDocument| entry.urgent || *request == Request::Newest;
+                let newer = index.releases.iter().filter(|entry| is_newer(entry, running) && meant(entry));
+                let mut newer: Vec<_> = newer.collect();
                 newer.sort_by_key(|entry| std::cmp::Reverse(entry.counter));
                 let mut first = None;
                 for entry in newer {

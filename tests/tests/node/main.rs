@@ -19,3 +19,4 @@ mod slept;
 mod supervisor_killed;
 mod under_load;
 mod versions;
+mod windows;

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use super::{Config, MIB, ms, secs};
+use crate::windows::MAX_LENGTH;
 
 /// A value that is not allowed: which, and what is.
 pub(super) struct Wrong {
@@ -72,6 +73,10 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     between("worker.canary", &worker.canary, ms(20), secs(60))?;
     between("worker.relay", &worker.relay, ms(100), secs(600))?;
 
+    require("upgrade.windows", upgrade.windows.0.len() <= 32, "takes at most 32 windows")?;
+    for window in &upgrade.windows.0 {
+        between("upgrade.windows", &window.length, secs(60), MAX_LENGTH)?;
+    }
     between("upgrade.probation", &upgrade.probation, ms(100), 7 * DAY)?;
     between("upgrade.rehearsal", &upgrade.rehearsal, ms(100), DAY)?;
     between("upgrade.rehearsal_gap", &upgrade.rehearsal_gap, ms(0), secs(60))?;

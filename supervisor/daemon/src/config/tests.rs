@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::windows::Days;
+use jiff::tz::TimeZone;
 use std::path::Path;
 
 fn write(dir: &Path, name: &str, text: &str) -> PathBuf {
@@ -77,6 +79,19 @@ fn a_value_of_the_wrong_kind_is_an_error_that_says_what_is_allowed() {
         ("[upgrade]\nmode = \"sometimes\"\n", "`auto` or `manual`"),
         ("[worker]\ndurability = \"maybe\"\n", "\"fsync\" or \"os\""),
         ("listen = [\"localhost\"]\n", "invalid socket address"),
+        (
+            "[[upgrade.windows]]\ndays = \"weekend\"\n",
+            "\"all\" or a list of mon, tue, wed, thu, fri, sat, sun",
+        ),
+        (
+            "[[upgrade.windows]]\ndays = [\"sat\", \"Sun\"]\n",
+            "string \"Sun\", expected \"all\" or a list of mon",
+        ),
+        ("[[upgrade.windows]]\ndays = []\n", "\"all\" or a list of mon"),
+        ("[[upgrade.windows]]\nstart = \"24:00\"\n", "such as \"02:00\""),
+        ("[[upgrade.windows]]\nstart = \"2:00\"\n", "such as \"02:00\""),
+        ("[[upgrade.windows]]\nstart = \"02:00\"\n", "missing field `length`"),
+        ("[[upgrade.windows]]\nend = \"02:00\"\n", "unknown field `end`"),
         ("[upgrade\n", "line 1"),
     ] {
         let message = error(text);
@@ -101,6 +116,8 @@ fn values_that_do_not_fit_each_other_are_refused() {
     for (text, key) in [
         ("[upgrade]\ngoaway_stagger = \"30s\"\n", "upgrade.goaway_stagger"),
         ("[upgrade]\nstop_deadline = \"78s\"\n", "upgrade.stop_deadline"),
+        ("[[upgrade.windows]]\nstart = \"02:00\"\nlength = \"59s\"\n", "upgrade.windows"),
+        ("[[upgrade.windows]]\nstart = \"02:00\"\nlength = \"8d\"\n", "upgrade.windows"),
         ("[upgrade]\nmax_logbook = \"64MiB\"\n", "upgrade.max_logbook"),
         ("[feed]\nurls = [\"http://127.0.0.1:1\"]\n", "feed.urls"),
         ("[feed]\nurls = [\"ftp://x\"]\n", "feed.urls"),
@@ -109,6 +126,38 @@ fn values_that_do_not_fit_each_other_are_refused() {
     ] {
         let message = error(text);
         assert!(message.starts_with(&format!("/etc/bumpless/config.toml: {key}: ")), "{message}");
+    }
+}
+
+#[test]
+fn windows_have_the_days_the_time_and_the_zone_that_they_say_and_every_day_here_where_they_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "\
+        [[upgrade.windows]]\ndays = [\"sun\", \"sat\"]\nstart = \"22:30\"\nlength = \"6h\"\nzone = \"Europe/Berlin\"\n\
+        [[upgrade.windows]]\ndays = \"all\"\nstart = \"02:00\"\nlength = \"90min\"\nzone = \"UTC\"\n\
+        [[upgrade.windows]]\nstart = \"00:00\"\nlength = \"1min\"\n\
+        [[upgrade.windows]]\nstart = \"23:59\"\nlength = \"1min\"\nzone = \"local\"\n";
+    let file = write(dir.path(), "config.toml", text);
+    let Windows(windows) = Config::load(&file).unwrap().upgrade.windows;
+    let [berlin, utc, here, also_here] = &windows[..] else { panic!("{windows:?}") };
+    let weekend = Days::NONE.with("sat").unwrap().with("sun").unwrap();
+    assert_eq!((berlin.days, berlin.start.to_string().as_str()), (weekend, "22:30:00"));
+    assert_eq!((berlin.zone.iana_name(), berlin.length), (Some("Europe/Berlin"), secs(6 * 3600)));
+    assert_eq!((utc.days, &utc.zone, utc.length), (Days::ALL, &TimeZone::UTC, secs(5400)));
+    assert_eq!((here.days, &here.zone), (Days::ALL, &also_here.zone));
+    // A later file's windows are all that there are.
+    write(dir.path(), "config.d/a.toml", "[[upgrade.windows]]\nstart = \"04:00\"\nlength = \"1h\"\n");
+    assert_eq!(Config::load(&file).unwrap().upgrade.windows.0.len(), 1);
+}
+
+#[test]
+fn a_time_zone_that_does_not_exist_is_an_error_that_names_it_and_its_line() {
+    for name in ["Europe/Berlim", "CEST", "../../../etc/passwd", ""] {
+        let text =
+            error(&format!("[[upgrade.windows]]\nstart = \"02:00\"\nlength = \"1h\"\nzone = \"{name}\"\n"));
+        let expected =
+            format!("line 4: zone = \"{name}\": \"{name}\" is no time zone that this machine knows");
+        assert!(text.contains(&expected), "{text}");
     }
 }
 

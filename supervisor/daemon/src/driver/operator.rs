@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use bumpless_control::gap_ms;
 use bumpless_control::history::{Entry, Event as Happening};
 use bumpless_control::reply::{Answer, Checked, Listed, Move, Outcome, Progress};
 use bumpless_control::request::Request;
 use bumpless_control::schema::Schema;
 use bumpless_control::status::{Feed as FeedShown, Held, Next as Coming, Phase, Status, Supervisor};
+use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::release::{Release, Version};
 use bumpless_trust::{Machine, Request as Wanted, Running};
 
-use super::Driver;
+use super::{Driver, Waits};
 use crate::control_socket::{Asked, Replies};
 use crate::effects::unix_now;
 use crate::records::hold::Hold;
@@ -141,12 +141,16 @@ impl Driver {
                 (version.clone().map_or(Wanted::Newest, Wanted::Version), Some(*uid))
             }
         };
-        let found = self.choose(&wanted);
+        let now = unix_now();
+        let found = match &pending {
+            Pending::Automatic | Pending::Check(_) => self.newest(now),
+            Pending::Upgrade { .. } => self.choose(&wanted),
+        };
         match pending {
             Pending::Automatic => {
                 let Ok(choice) = found else { return };
                 let release = choice.release();
-                if self.automatic().is_err() || !self.may_begin() {
+                if self.automatic(&choice, now).is_err() || !self.may_begin() {
                     return;
                 }
                 if let Some(wait) = self.wait_for(&release) {
@@ -159,13 +163,13 @@ impl Driver {
                 (Some(error), _) => Outcome::Failed { reason: error.clone() },
                 (None, Ok(choice)) => {
                     let version = choice.release().version;
-                    let text = match self.automatic() {
-                        Ok(()) => format!("{version} is there and will be installed"),
-                        Err(why) => format!("{version} is there; {why}"),
+                    let text = match self.automatic(&choice, now) {
+                        Ok(()) => {
+                            self.next_check = Instant::now();
+                            format!("{version} is there and will be installed")
+                        }
+                        Err(Waits { why, .. }) => format!("{version} is there; {why}"),
                     };
-                    if self.automatic().is_ok() {
-                        self.next_check = Instant::now();
-                    }
                     Outcome::Done { answer: Answer::Checked(Checked { found: Some(version), text }) }
                 }
                 (None, Err(why)) => {
@@ -197,7 +201,7 @@ impl Driver {
     fn runs(&self, wanted: &Wanted) -> bool {
         match (wanted, &self.edge.committed) {
             (Wanted::Version(version), Some(committed)) => *version == committed.release.version,
-            (Wanted::Version(_), None) | (Wanted::Newest, _) => false,
+            (Wanted::Version(_), None) | (Wanted::Newest | Wanted::Urgent, _) => false,
         }
     }
 
@@ -212,6 +216,13 @@ impl Driver {
     fn moving(&self, to: &Release) -> Move {
         let from = self.edge.committed.as_ref().map(|committed| committed.release.version.clone());
         Move { from, to: to.version.clone(), gap_ms: None }
+    }
+
+    /// What is begun by itself: the newest, or where that one waits for a window, the newest that does not.
+    fn newest(&self, now: Unix) -> Result<bumpless_trust::Choice, String> {
+        let newest = self.choose(&Wanted::Newest)?;
+        let waits = self.automatic(&newest, now).is_err_and(|waits| waits.until.is_some());
+        Ok(if waits { self.choose(&Wanted::Urgent).unwrap_or(newest) } else { newest })
     }
 
     fn choose(&self, wanted: &Wanted) -> Result<bumpless_trust::Choice, String> {
@@ -507,19 +518,21 @@ impl Driver {
         if !self.may_begin() {
             return None;
         }
-        match self.choose(&Wanted::Newest) {
+        let now = unix_now();
+        match self.newest(now) {
             Ok(choice) => {
                 let release = choice.release();
                 let due = self.ledger.next_try(&release.sha256, &self.edge.config.upgrade);
-                let why_not = match self.automatic() {
-                    Err(why) => Some(why),
-                    Ok(()) => due
-                        .filter(|due| *due > unix_now())
-                        .map(|_| "it failed before and is tried again then".into()),
+                let (until, why_not) = match self.automatic(&choice, due.unwrap_or(now).max(now)) {
+                    Err(Waits { why, until }) => (until, Some(why)),
+                    Ok(()) => {
+                        let later = due.filter(|due| *due > now);
+                        (None, later.map(|_| "it failed before and is tried again then".into()))
+                    }
                 };
                 Some(Coming {
                     what: format!("upgrade to {}", release.version),
-                    at: due.or(next_check),
+                    at: until.or(due).or(next_check),
                     why_not,
                 })
             }

@@ -45,6 +45,35 @@ fn the_highest_counter_is_the_newest_whatever_the_versions_say() {
 }
 
 #[test]
+fn an_urgent_release_is_found_behind_a_newer_one_that_is_not_and_nothing_else_is() {
+    let trusted = published(|feed| {
+        feed.index.releases.push(release("1.2.0", 3));
+        feed.index.releases[0].urgent = true;
+    });
+    let chosen = |request: &Request| choose_on(&trusted, &machine(), request).unwrap();
+    let (newest, urgent) = (chosen(&Request::Newest), chosen(&Request::Urgent));
+    assert_eq!((newest.release().version, newest.urgent()), (version("1.2.0"), false));
+    assert_eq!((urgent.release().version, urgent.urgent()), (version("1.1.0"), true));
+    // What runs is urgent no more, and what is older never was.
+    for released in [vec![], vec!["1.0.0"]] {
+        let trusted = published(|feed| {
+            for entry in &mut feed.index.releases {
+                entry.urgent = released.contains(&entry.release.as_str());
+            }
+        });
+        let why = choose_on(&trusted, &machine(), &Request::Urgent).unwrap_err();
+        assert!(matches!(why, WhyNot::NothingNewer { .. }), "{why}");
+    }
+    // It has to fit like any other.
+    let trusted = published(|feed| {
+        feed.index.releases[0].urgent = true;
+        feed.index.revoked = vec![sha256(b"1.1.0")];
+    });
+    let why = choose_on(&trusted, &machine(), &Request::Urgent).unwrap_err();
+    assert!(matches!(why, WhyNot::Forbidden(..)), "{why}");
+}
+
+#[test]
 fn where_nothing_is_newer_the_reason_names_release_and_channel() {
     let why = newest(|feed| feed.index.releases.truncate(0)).unwrap_err();
     assert_eq!(why.to_string(), "nothing newer than 1.0.0 on channel stable");
@@ -140,13 +169,13 @@ fn a_release_below_the_floor_is_neither_chosen_nor_gone_back_to() {
 
 #[test]
 fn what_failed_here_is_not_tried_again_not_even_by_name() {
-    let trusted = published(|_| {});
+    let trusted = published(|feed| feed.index.releases[0].urgent = true);
     let failed = |hash: &_| (*hash == sha256(b"1.1.0")).then(|| "died 2 s after the cut".to_owned());
-    for request in [Request::Newest, Request::Version(version("1.1.0"))] {
+    for request in [Request::Newest, Request::Urgent, Request::Version(version("1.1.0"))] {
         let why = trusted.choose(&machine(), None, &request, failed, NOW, 0);
         match request {
             Request::Newest => assert_eq!(why.unwrap().release().version, version("1.0.0")),
-            Request::Version(_) => {
+            Request::Urgent | Request::Version(_) => {
                 assert_eq!(why.unwrap_err().to_string(), "1.1.0 is quarantined here: died 2 s after the cut");
             }
         }
