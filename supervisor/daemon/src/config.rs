@@ -26,9 +26,10 @@ mod window;
 
 pub use load::ConfigError;
 
-use units::{bytes, durability, duration, durations};
+use units::{bytes, durability, duration, durations, proxy};
 use window::windows;
 
+use crate::feed::proxy::Address;
 use crate::windows::Windows;
 
 const fn ms(count: u64) -> Duration {
@@ -114,6 +115,18 @@ pub struct Fetch {
     /// Bytes per second below which a transfer is given up.
     #[serde(deserialize_with = "bytes")]
     pub min_rate: u64,
+    /// What the feed is reached through; `None`: nothing, whatever the environment says.
+    #[serde(deserialize_with = "proxy")]
+    pub proxy: Option<Proxy>,
+}
+
+/// Which proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// The one that the supervisor's environment names, if it does.
+    Environment,
+    /// This one.
+    Address(Address),
 }
 
 /// What is asked of a worker.
@@ -275,6 +288,7 @@ impl Default for Fetch {
             // A quarter of a megabyte at the most, at the minimum rate, with time to connect.
             metadata_timeout: secs(60),
             min_rate: 8 * 1024,
+            proxy: None,
         }
     }
 }

@@ -19,12 +19,13 @@ use bumpless_shared::frame::{self, PACKET_LIMIT};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::alive::{Alive, Holder};
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use crate::control_socket::ControlSocket;
 use crate::driver::{Beginning, Driver, Inputs};
 use crate::effects::journal::{self, Journal};
 use crate::effects::worker::{Link, Unmet, greet};
 use crate::effects::{Edge, Parts, unix_now};
+use crate::feed::proxy::Proxy;
 use crate::feed::{self, Feed};
 use crate::ledger::Ledger;
 use crate::records::committed;
@@ -233,6 +234,16 @@ fn open_feed(config: &Config, paths: &Paths, ledger: &mut Ledger) -> Result<Feed
         return Err("no feed is configured (feed.urls); what runs goes on running".into());
     }
     let channel = config.feed.channel.parse().map_err(|error| format!("feed.channel: {error}"))?;
+    let proxy = match &config.fetch.proxy {
+        None => None,
+        Some(config::Proxy::Address(address)) => {
+            Some(Proxy { address: address.clone(), except: String::new() })
+        }
+        Some(config::Proxy::Environment) => {
+            let proxy = Proxy::of_environment(|name| std::env::var_os(name));
+            proxy.map_err(|error| format!("fetch.proxy: {error}. Nothing new is looked for without it"))?
+        }
+    };
     let settings = feed::Settings {
         places: config.feed.urls.clone(),
         channel,
@@ -240,6 +251,7 @@ fn open_feed(config: &Config, paths: &Paths, ledger: &mut Ledger) -> Result<Feed
         fetcher: config.fetch.program.clone(),
         ca_file: config.feed.ca_file.clone(),
         allow_http_loopback: config.feed.allow_http_loopback,
+        proxy,
         connect_timeout: config.fetch.connect_timeout,
         metadata_timeout: config.fetch.metadata_timeout,
         blob_timeout: config.upgrade.fetch_deadline,

@@ -17,8 +17,8 @@ pub struct Arguments {
     pub from: u64,
     /// `--ca-file`: certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// `--proxy`: used for everything; without it there is no proxy, whatever the environment says.
-    pub proxy: Option<Url>,
+    /// `--proxy`: the one of [`PROXY`] and [`NO_PROXY`]; without it there is none, whatever the environment says.
+    pub proxy: Option<Proxy>,
     /// `--connect-timeout-ms`
     pub connect_timeout: Duration,
     /// `--total-timeout-ms`
@@ -27,6 +27,29 @@ pub struct Arguments {
     pub min_rate: u64,
     /// `--rate-window-ms`; also how long the first byte may take.
     pub rate_window: Duration,
+}
+
+/// The variable with the proxy's address. Not on the command line: that is for everybody to read, and the
+/// address may hold a password.
+pub const PROXY: &str = "BUMPLESS_PROXY";
+
+/// The variable with the hosts that are reached without it, separated by commas.
+pub const NO_PROXY: &str = "BUMPLESS_NO_PROXY";
+
+/// A proxy for HTTPS: it is asked for a connection to the server, and hears nothing of what is said there.
+#[derive(Clone)]
+pub struct Proxy {
+    /// `http://[user:password@]host:port`
+    pub url: Url,
+    /// Hosts that are reached without it.
+    pub except: String,
+}
+
+/// Without user and password.
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}:{:?}", self.url.host_str().unwrap_or_default(), self.url.port_or_known_default())
+    }
 }
 
 /// The command line cannot be meant.
@@ -59,11 +82,14 @@ impl fmt::Display for BadArguments {
 impl std::error::Error for BadArguments {}
 
 impl Arguments {
-    /// Reads the command line, without the program's name.
+    /// Reads the command line, without the program's name, and what it refers to of the environment.
     ///
     /// # Errors
     /// The first thing that is not understood.
-    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, BadArguments> {
+    pub fn parse(
+        arguments: impl IntoIterator<Item = String>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, BadArguments> {
         let mut arguments = arguments.into_iter();
         let (mut url, mut max_bytes, mut from, mut loopback) = (None, None, 0, false);
         let (mut ca_file, mut proxy) = (None, None);
@@ -76,6 +102,13 @@ impl Arguments {
                 loopback = true;
                 continue;
             }
+            if option == "--proxy" {
+                let text = variable(PROXY).ok_or(BadArguments::Missing(PROXY))?;
+                let url = Url::parse(&text).ok().filter(|url| url.scheme() == "http" && url.has_host());
+                let url = url.ok_or_else(|| BadArguments::Value(PROXY.to_owned()))?;
+                proxy = Some(Proxy { url, except: variable(NO_PROXY).unwrap_or_default() });
+                continue;
+            }
             let bad = || BadArguments::Value(option.clone());
             let mut value = || arguments.next().ok_or_else(bad);
             let milliseconds = |text: String| text.parse().map(Duration::from_millis).map_err(|_| bad());
@@ -84,7 +117,6 @@ impl Arguments {
                 "--max-bytes" => max_bytes = Some(value()?.parse().map_err(|_| bad())?),
                 "--from" => from = value()?.parse().map_err(|_| bad())?,
                 "--ca-file" => ca_file = Some(PathBuf::from(value()?)),
-                "--proxy" => proxy = Some(Url::parse(&value()?).map_err(|_| bad())?),
                 "--connect-timeout-ms" => connect_timeout = milliseconds(value()?)?,
                 "--total-timeout-ms" => total_timeout = milliseconds(value()?)?,
                 "--min-rate" => min_rate = value()?.parse().map_err(|_| bad())?,
@@ -126,7 +158,29 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, BadArguments> {
-        Arguments::parse(line.split_whitespace().map(str::to_owned))
+        with_proxy(line, None)
+    }
+
+    fn with_proxy(line: &str, address: Option<&str>) -> Result<Arguments, BadArguments> {
+        let address = |name: &str| address.filter(|_| name == PROXY).map(str::to_owned);
+        Arguments::parse(line.split_whitespace().map(str::to_owned), address)
+    }
+
+    #[test]
+    fn a_proxy_comes_from_its_variable_if_the_command_line_says_so_and_is_http() {
+        let line = "--max-bytes 1 --url https://feed.example/x";
+        let address = Some("http://user:s3cret@proxy.example:3128");
+        assert!(with_proxy(line, address).unwrap().proxy.is_none());
+        let line = format!("{line} --proxy");
+        let proxy = with_proxy(&line, address).unwrap().proxy.unwrap();
+        assert_eq!(proxy.url.password(), Some("s3cret"));
+        assert!(!format!("{proxy:?}").contains("s3cret"), "{proxy:?}");
+        assert_eq!(parse(&line).unwrap_err(), BadArguments::Missing(PROXY));
+        for bad in ["socks5://user:s3cret@proxy.example:1080", "user:s3cret@proxy.example:3128", "s3cret", ""]
+        {
+            let why = with_proxy(&line, Some(bad)).unwrap_err();
+            assert_eq!(why, BadArguments::Value(PROXY.to_owned()));
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! says. What a hostile server can do is bounded here, and what a hostile fetcher can do is bounded there:
 //!
 //! - https only; plain http to a loopback address, and only if told so. No redirects, no proxy unless
-//!   given, no decoding of contents.
+//!   given and then for https alone, no decoding of contents.
 //! - Every byte is counted while it streams; a Content-Length is believed only where it refuses.
 //! - Connecting, everything together, and each window of the transfer have their deadlines; a server
 //!   that sends a byte now and then is too slow.
@@ -46,8 +46,8 @@ pub fn run() -> ExitCode {
 fn attempt() -> Result<(), (Exit, String)> {
     let failed = |what: &str, error: &dyn std::error::Error| (Exit::Failed, format!("{what}: {error}"));
     nix::sys::prctl::set_no_new_privs().map_err(|error| failed("cannot give up privileges", &error))?;
-    let arguments =
-        Arguments::parse(std::env::args().skip(1)).map_err(|error| (Exit::Usage, error.to_string()))?;
+    let arguments = Arguments::parse(std::env::args().skip(1), |name| std::env::var(name).ok());
+    let arguments = arguments.map_err(|error| (Exit::Usage, error.to_string()))?;
     // A second installation, which cannot be, would not matter: both are ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();

@@ -7,7 +7,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_RANGE, HeaderMap, LOCATION, RANGE};
-use reqwest::{Certificate, Client, Proxy, Response, StatusCode, redirect};
+use reqwest::{Certificate, Client, NoProxy, Proxy, Response, StatusCode, redirect};
 use tokio::time::{Instant, timeout_at};
 
 use crate::arguments::Arguments;
@@ -165,7 +165,16 @@ async fn ask(
         request = request.header(RANGE, format!("bytes={from}-"));
     }
     let asked = timeout_at(end.min(window), request.send()).await;
-    asked.map_err(|_| TransferError::TimedOut("the answer"))?.map_err(|error| broken(&error))
+    let asked = asked.map_err(|_| TransferError::TimedOut("the answer"))?;
+    asked.map_err(|error| {
+        let failed = broken(&error);
+        if let TransferError::Unreachable(why) = &failed
+            && arguments.proxy.is_some()
+        {
+            return TransferError::Unreachable(format!("{why} (a proxy is configured)"));
+        }
+        failed
+    })
 }
 
 /// Where in the file an answer begins; `None` if it is of no use to one who has `from` bytes, and the
@@ -221,8 +230,12 @@ fn client(arguments: &Arguments) -> Result<Client, TransferError> {
         // Without TLS there is nothing to look up in the system's store, which may not even be there.
         builder = builder.tls_certs_only([]);
     }
-    if let Some(proxy) = &arguments.proxy {
-        builder = builder.proxy(Proxy::all(proxy.clone()).map_err(|error| setup("the proxy", &error))?);
+    // Plain http is for this machine alone: through a proxy it would be another one's loopback.
+    if let Some(proxy) = &arguments.proxy
+        && arguments.url.scheme() == "https"
+    {
+        let through = Proxy::https(proxy.url.clone()).map_err(|error| setup("the proxy", &error))?;
+        builder = builder.proxy(through.no_proxy(NoProxy::from_string(&proxy.except)));
     }
     builder.build().map_err(|error| setup("cannot set up TLS", &error))
 }

@@ -13,6 +13,7 @@ mod injected;
 mod leftovers;
 mod life;
 mod operator;
+mod proxy;
 mod publisher;
 mod rehearsal;
 mod slept;

@@ -148,10 +148,12 @@ fn text_error(file: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let before = text.get(..at).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
-    ConfigError::Text {
-        file: file.to_owned(),
-        line,
-        text: shown.chars().take(80).collect(),
-        message: error.message().to_owned(),
-    }
+    // A proxy's address may hold a password, and what is wrong with a file lands in logs.
+    let secret = shown.contains('@') || shown.contains("proxy");
+    let shown = if secret {
+        format!("{}= …", shown.split_once('=').map_or("", |(key, _)| key))
+    } else {
+        shown.chars().take(80).collect()
+    };
+    ConfigError::Text { file: file.to_owned(), line, text: shown, message: error.message().to_owned() }
 }

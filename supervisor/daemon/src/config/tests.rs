@@ -162,6 +162,28 @@ fn a_time_zone_that_does_not_exist_is_an_error_that_names_it_and_its_line() {
 }
 
 #[test]
+fn a_proxy_is_an_address_or_the_environments_and_an_error_about_it_shows_no_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = |text: &str| Config::load(&write(dir.path(), "config.toml", text)).unwrap().fetch.proxy;
+    assert_eq!(load("[fetch]\nproxy = \"environment\"\n"), Some(Proxy::Environment));
+    let given = load("[fetch]\nproxy = \"http://user:s3cret@proxy.example:3128\"\n");
+    assert_eq!(format!("{given:?}"), "Some(Address(http://proxy.example:3128))");
+    for (line, why) in [
+        ("proxy = \"http://user:s3cret@proxy.example\"", "its port is missing"),
+        ("proxy = \"user:s3cret@proxy.example:3128\"", "does not begin with http://"),
+        ("proxy = \"http://user:s3cret@proxy.example:3128", "invalid basic string"),
+        ("proxy = [\"http://user:s3cret@proxy.example:3128\"]", "expected a string"),
+        ("prxy = \"http://user:s3cret@p.example:3128\"", "unknown field `prxy`"),
+    ] {
+        let message = error(&format!("[fetch]\n{line}\n"));
+        assert!(message.contains("line 2") && message.contains(why), "{message}");
+        for message in [message, error(&format!("fetch = {{ {line} }}\n"))] {
+            assert!(!message.contains("s3cret"), "{message}");
+        }
+    }
+}
+
+#[test]
 fn later_files_win_key_by_key_in_the_order_of_their_names() {
     let dir = tempfile::tempdir().unwrap();
     let file = write(dir.path(), "config.toml", "[worker]\nmissed = 5\nheartbeat = \"2s\"\n");

@@ -1,9 +1,12 @@
-//! Durations and sizes as people write them: a number and its unit.
+//! Durations and sizes as people write them, a number and its unit; and what else stands in one word.
 
 use std::time::Duration;
 
 use bumpless_shared::control::Durability;
 use serde::{Deserialize, Deserializer, de::Error};
+
+use super::Proxy;
+use crate::feed::proxy::Address;
 
 /// `"500ms"`, `"60s"`, `"10min"`, `"1h"`, `"2d"`.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -60,5 +63,17 @@ pub(super) fn durability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<D
         "fsync" => Ok(Durability::Fsync),
         "os" => Ok(Durability::Os),
         other => Err(D::Error::custom(format_args!("{other:?} is not known; write \"fsync\" or \"os\""))),
+    }
+}
+
+pub(super) fn proxy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Proxy>, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "environment" => Ok(Some(Proxy::Environment)),
+        address => match Address::parse(address) {
+            Ok(address) => Ok(Some(Proxy::Address(address))),
+            Err(why) => {
+                Err(D::Error::custom(format_args!("neither \"environment\" nor a proxy's address: {why}")))
+            }
+        },
     }
 }

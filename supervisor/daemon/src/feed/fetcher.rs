@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::FeedError;
 use super::exit::Exit;
+use super::proxy::Proxy;
 use super::staged;
 
 /// What one transfer may take.
@@ -42,6 +43,7 @@ pub(super) struct Fetcher<'a> {
     pub(super) program: Option<&'a Path>,
     pub(super) ca_file: Option<&'a Path>,
     pub(super) allow_http_loopback: bool,
+    pub(super) proxy: Option<&'a Proxy>,
 }
 
 impl Fetcher<'_> {
@@ -78,6 +80,11 @@ impl Fetcher<'_> {
             command.arg("--allow-http-loopback");
         }
         command.env_clear().current_dir("/").process_group(0);
+        if let Some(Proxy { address, except }) = self.proxy {
+            // Everybody can read a command line, and there may be a password in it.
+            command.arg("--proxy").env("BUMPLESS_PROXY", address.with_password());
+            command.env("BUMPLESS_NO_PROXY", except);
+        }
         command.stdin(Stdio::null()).stdout(staged::again(file)?).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(failed)?;
         // Not waited for yet, so that its number certainly still means it.

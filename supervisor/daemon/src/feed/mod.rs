@@ -22,6 +22,7 @@ mod exit;
 mod fetcher;
 mod folder;
 mod partial;
+pub mod proxy;
 mod staged;
 mod store;
 
@@ -39,6 +40,7 @@ pub use staged::Staged;
 
 use fetcher::Fetcher;
 use partial::Partial;
+use proxy::Proxy;
 use store::Store;
 
 /// A moment that is certainly past (2026-08-01): this source is younger. A clock before it is wrong.
@@ -62,6 +64,8 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// Plain http to loopback addresses is allowed.
     pub allow_http_loopback: bool,
+    /// The proxy that places with `https://` are reached through; absent: none, whatever the environment says.
+    pub proxy: Option<Proxy>,
     /// For a connection to stand.
     pub connect_timeout: Duration,
     /// For one file of metadata.
@@ -308,6 +312,7 @@ impl Feed {
             program: self.settings.fetcher.as_deref(),
             ca_file: self.settings.ca_file.as_deref(),
             allow_http_loopback: self.settings.allow_http_loopback,
+            proxy: self.settings.proxy.as_ref(),
         }
     }
 }

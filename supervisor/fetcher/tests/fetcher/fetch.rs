@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
+use crate::tls::Tls;
 use bumpless_fetch::exit::Exit;
 
 fn request(stream: &mut TcpStream) -> String {
@@ -49,6 +50,8 @@ fn fetch_behind(there: &[u8], url: &str, max: u64, more: &[&str]) -> Outcome {
         .args(more)
         .env("http_proxy", "http://127.0.0.1:1")
         .env("HTTP_PROXY", "http://127.0.0.1:1")
+        .env("HTTPS_PROXY", "http://127.0.0.1:1")
+        .env("BUMPLESS_PROXY", "http://127.0.0.1:1")
         .stdin(Stdio::null())
         .stdout(Stdio::from(File::try_clone(&file).unwrap()))
         .stderr(Stdio::piped())
@@ -184,6 +187,13 @@ fn an_answer_that_breaks_off_is_no_file() {
 }
 
 #[test]
+fn plain_http_to_this_machine_goes_through_no_proxy() {
+    let (outcome, request) = answered("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 10, &["--proxy"]);
+    assert_eq!((outcome.exit, outcome.file), (Exit::Done, b"hi".to_vec()), "{:?}", outcome.lines);
+    assert!(request.starts_with("GET /x HTTP/1.1\r\n"), "{request}");
+}
+
+#[test]
 fn nobody_there_is_said_as_such() {
     let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     assert_eq!(fetch(&format!("http://{gone}/x"), 10, &[]).exit, Exit::Unreachable);
@@ -220,42 +230,9 @@ fn a_server_that_says_nothing_or_sends_a_byte_now_and_then_is_given_up() {
     thread.join().unwrap();
 }
 
-/// A certificate as a PEM file has it.
-fn pem(der: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in der.chunks(3) {
-        let bits =
-            group.iter().fold(0, |bits: u32, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let letter = char::from(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize]);
-            text.push(if place > group.len() { '=' } else { letter });
-        }
-    }
-    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-}
-
 #[test]
 fn a_server_is_believed_only_if_somebody_whom_we_trust_vouches_for_it() {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &authority).unwrap();
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key.into())
-        .unwrap();
-    let config = std::sync::Arc::new(config);
-
-    let mut ca_file = tempfile::NamedTempFile::new().unwrap();
-    ca_file.write_all(pem(authority.der()).as_bytes()).unwrap();
+    let Tls { config, ca_file } = Tls::new("127.0.0.1");
     let trusting = ["--ca-file", ca_file.path().to_str().unwrap()];
     for (more, exit) in [(&trusting[..], Exit::Done), (&[], Exit::Unreachable)] {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -107,6 +107,7 @@ impl Lab {
             fetcher: Some(env!("CARGO_BIN_EXE_bumpless-fetch").into()),
             ca_file: None,
             allow_http_loopback: true,
+            proxy: None,
             connect_timeout: Duration::from_secs(10),
             metadata_timeout: Duration::from_secs(10),
             blob_timeout: Duration::from_secs(60),

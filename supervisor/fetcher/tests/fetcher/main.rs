@@ -6,4 +6,6 @@ mod feed;
 mod fetch;
 mod flaky;
 mod lab;
+mod proxy;
 mod releases;
+mod tls;
