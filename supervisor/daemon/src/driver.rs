@@ -19,8 +19,8 @@ use bumpless_control::status::{Amount, Phase};
 use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::control::{Command, Instance};
 use bumpless_shared::digest::Digest;
-use bumpless_trust::Choice;
 use bumpless_trust::time::Utc;
+use bumpless_trust::{Choice, Refused, Role};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
@@ -30,7 +30,7 @@ use crate::effects::journal::Journal;
 use crate::effects::worker::News;
 use crate::effects::{Done, Edge, unix_now};
 use crate::feed::{Feed, FeedError, Staged, Trouble};
-use crate::ledger::Ledger;
+use crate::ledger::{Cause, Ledger};
 use crate::pace::Pace;
 use crate::records::hold::Hold;
 use crate::releases::{InstallError, Record};
@@ -75,6 +75,8 @@ struct Waits {
 struct FeedState {
     checked_at: Option<Unix>,
     error: Option<String>,
+    /// What kind of error it is, if a look ended with it.
+    trouble: Option<Trouble>,
 }
 
 /// The supervisor.
@@ -246,8 +248,9 @@ impl Driver {
         let tidy = (self.owes_work()).then_some(self.next_tidy);
         let check = (self.feed.is_some() && self.may_begin()).then_some(self.next_check);
         let window = self.window_check.filter(|_| check.is_some()).map(on_the_wall);
+        let expiry = self.next_expiry(unix_now()).map(on_the_wall);
         let far = Instant::now() + FAR;
-        [tick, tidy, check, window].into_iter().flatten().fold(far, Instant::min)
+        [tick, tidy, check, window, expiry].into_iter().flatten().fold(far, Instant::min)
     }
 
     fn may_begin(&self) -> bool {
@@ -346,8 +349,14 @@ impl Driver {
         if self.owes_work() && now >= self.next_tidy {
             self.tidy();
         }
-        let opened = self.window_check.is_some_and(|at| at <= unix_now());
-        if self.may_begin() && self.feed.is_some() && (now >= self.next_check || opened) {
+        let wall = unix_now();
+        if self.feed_state.trouble.is_some() {
+            self.watch_expiry(wall);
+        }
+        let opened = self.window_check.is_some_and(|at| at <= wall);
+        // The last look went well: before it is called silent, the feed is asked once more.
+        let silent = self.next_expiry(wall).is_some_and(|at| at <= wall);
+        if self.may_begin() && self.feed.is_some() && (now >= self.next_check || opened || silent) {
             self.check(Pending::Automatic);
         }
     }
@@ -471,15 +480,21 @@ impl Driver {
                     let reason = Some(why.clone());
                     self.ledger.append(&Entry { reason, ..Entry::new(now, Happening::FeedFailed) });
                 }
+                // Told of what was verified here, if that is expired, too.
+                Trouble::Expired if self.expiry().is_some_and(|(_, at)| at <= now) => {}
+                Trouble::Expired => self.ledger.alarm_about(Cause::Expired, why.clone(), now),
                 // Somebody offers what must not be believed.
-                Trouble::Refused => self.ledger.alarm(why.clone(), now),
+                Trouble::Refused => self.ledger.alarm_about(Cause::Feed, why.clone(), now),
             },
             (Ok(()), None) | (Err(_), Some(_) | None) => {}
         }
         if result.is_ok() {
             self.feed_state.checked_at = Some(now);
+            self.ledger.over(Cause::Feed);
         }
+        self.feed_state.trouble = result.as_ref().err().map(|(trouble, _)| *trouble);
         self.feed_state.error = result.err().map(|(_, why)| why);
+        self.watch_expiry(now);
         for pending in std::mem::take(&mut self.pending) {
             self.decide(pending);
         }
@@ -500,6 +515,40 @@ impl Driver {
         let next = upgrade.windows.next(now).filter(|_| upgrade.mode == Mode::Auto)?;
         let half = Duration::from_secs((next.until - next.opens) / 2);
         Some(next.opens + self.jitter(self.edge.config.feed.jitter.min(half)).as_secs())
+    }
+
+    /// What of what was verified expires first, and when.
+    fn expiry(&self) -> Option<(Role, Unix)> {
+        Some(self.feed.as_ref()?.trusted().expires())
+    }
+
+    /// When there is something to do about that: a machine that was off for long first looks at the feed, and
+    /// one that is in an upgrade, and has no reason to think ill of the feed, afterwards.
+    fn next_expiry(&self, now: Unix) -> Option<Unix> {
+        let (_, at) = self.expiry()?;
+        let asked = self.feed_state.checked_at.is_some() && self.may_begin();
+        let due = at > now || self.feed_state.trouble.is_some() || asked;
+        (due && !self.ledger.is_alarmed(Cause::Expired)).then_some(at)
+    }
+
+    /// Says that what was verified has expired, and that it has not any more.
+    fn watch_expiry(&mut self, now: Unix) {
+        let Some((role, at)) = self.expiry() else { return };
+        if now < at {
+            // A feed that offers what is expired does so until it offers something else.
+            if self.feed_state.trouble != Some(Trouble::Expired) {
+                self.ledger.over(Cause::Expired);
+            }
+        } else if !self.ledger.is_alarmed(Cause::Expired) {
+            let runs = self.edge.committed.as_ref().map(|committed| &committed.release.version);
+            let on = runs.map_or(String::new(), |version| format!("{version} serves on. "));
+            let text = format!(
+                "{}. {on}Nothing new is installed until the feed answers with a newer one; look at it and at the \
+                 way to it",
+                Refused::Expired(role, at)
+            );
+            self.ledger.alarm_about(Cause::Expired, text, now);
+        }
     }
 
     fn begin_fetch(&mut self) {
@@ -668,7 +717,9 @@ fn rehearsed(attempt: &Attempt, cut_us: u64, back_us: Option<u64>) -> Entry {
 /// A feed that is gone, or wrong, says nothing about the release: it is asked again.
 fn of_feed(error: &FeedError) -> Verdict {
     match error.trouble() {
-        Trouble::Unreachable | Trouble::Local | Trouble::Refused => Verdict::Unknown(error.to_string()),
+        Trouble::Unreachable | Trouble::Local | Trouble::Expired | Trouble::Refused => {
+            Verdict::Unknown(error.to_string())
+        }
     }
 }
 

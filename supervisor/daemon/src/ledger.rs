@@ -31,8 +31,19 @@ pub struct Ledger {
     attempts: Attempts,
     quarantine: Quarantine,
     hold: HoldFile,
-    alarms: Vec<Alarm>,
+    alarms: Vec<(Cause, Alarm)>,
     last: Option<Last>,
+}
+
+/// What an alarm is about, and so when it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Something that happened. An upgrade that goes well makes history of it.
+    Happened,
+    /// The feed offers what must not be believed. Over with a look that goes through.
+    Feed,
+    /// What was verified last is not valid any more. Over when something newer is verified.
+    Expired,
 }
 
 impl Ledger {
@@ -58,28 +69,44 @@ impl Ledger {
         }
     }
 
-    /// Something that an operator should see.
+    /// Something that an operator should see has happened.
     pub fn alarm(&mut self, text: String, now: Unix) {
+        self.alarm_about(Cause::Happened, text, now);
+    }
+
+    /// Something that an operator should see, until [`Ledger::over`] where it is a lasting cause.
+    pub fn alarm_about(&mut self, cause: Cause, text: String, now: Unix) {
         self.append(&Entry { reason: Some(text.clone()), ..Entry::new(now, Happening::Alarm) });
-        match self.alarms.iter_mut().find(|alarm| alarm.text == text) {
-            Some(known) => known.at = now,
+        match self.alarms.iter_mut().find(|(about, alarm)| *about == cause && alarm.text == text) {
+            Some((_, known)) => known.at = now,
             None => {
                 if self.alarms.len() == ALARMS {
-                    self.alarms.remove(0);
+                    let oldest = self.alarms.iter().position(|(cause, _)| *cause == Cause::Happened);
+                    self.alarms.remove(oldest.unwrap_or(0));
                 }
-                self.alarms.push(Alarm { at: now, text });
+                self.alarms.push((cause, Alarm { at: now, text }));
             }
         }
     }
 
-    /// Recent alarms, oldest first.
-    pub fn alarms(&self) -> &[Alarm] {
-        &self.alarms
+    /// Whether there is an alarm about this.
+    pub fn is_alarmed(&self, cause: Cause) -> bool {
+        self.alarms.iter().any(|(about, _)| *about == cause)
     }
 
-    /// Alarms are about the present: what was said before an upgrade that went well is history.
+    /// This cause is gone, and its alarms with it.
+    pub fn over(&mut self, cause: Cause) {
+        self.alarms.retain(|(about, _)| *about != cause);
+    }
+
+    /// Recent alarms, oldest first.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.iter().map(|(_, alarm)| alarm.clone()).collect()
+    }
+
+    /// An upgrade went well: what happened before it is history, and what lasts lasts.
     pub fn all_well(&mut self) {
-        self.alarms.clear();
+        self.over(Cause::Happened);
     }
 
     /// How the last upgrade ended.
@@ -292,4 +319,53 @@ fn last_of(entry: &Entry) -> Option<Last> {
         gap_ms: entry.gap_ms,
         reason: entry.reason.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn ledger(dir: &tempfile::TempDir) -> Ledger {
+        let paths = Paths::new(&dir.path().join("state"), &dir.path().join("run"));
+        paths.create().unwrap();
+        Ledger::open(&paths, 1)
+    }
+
+    fn texts(ledger: &Ledger) -> Vec<String> {
+        ledger.alarms().into_iter().map(|alarm| alarm.text).collect()
+    }
+
+    #[test]
+    fn an_upgrade_that_went_well_ends_no_alarm_whose_cause_is_still_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = ledger(&dir);
+        ledger.alarm("a worker was killed".into(), 2);
+        ledger.alarm_about(Cause::Feed, "the index is unsigned".into(), 3);
+        ledger.alarm_about(Cause::Expired, "the timestamp expired".into(), 4);
+        ledger.all_well();
+        assert_eq!(texts(&ledger), ["the index is unsigned", "the timestamp expired"]);
+        ledger.over(Cause::Expired);
+        assert_eq!(texts(&ledger), ["the index is unsigned"]);
+        assert!(ledger.is_alarmed(Cause::Feed) && !ledger.is_alarmed(Cause::Expired));
+        // In the history all of them are.
+        let history = ledger.newest(10).unwrap();
+        assert_eq!(history.iter().filter(|entry| entry.event == Happening::Alarm).count(), 3);
+    }
+
+    #[test]
+    fn what_lasts_is_not_pushed_out_by_what_happens() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = ledger(&dir);
+        ledger.alarm_about(Cause::Expired, "the timestamp expired".into(), 1);
+        for count in 0..=ALARMS {
+            ledger.alarm(format!("event {count}"), 2);
+        }
+        assert_eq!(ledger.alarms().len(), ALARMS);
+        assert!(ledger.is_alarmed(Cause::Expired));
+        assert_eq!(texts(&ledger).last().unwrap(), &format!("event {ALARMS}"));
+        // Said again, it is the same one.
+        ledger.alarm(format!("event {ALARMS}"), 9);
+        assert_eq!((ledger.alarms().len(), ledger.alarms().last().unwrap().at), (ALARMS, 9));
+    }
 }

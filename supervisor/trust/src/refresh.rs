@@ -305,6 +305,15 @@ impl Trusted {
         names.into_iter().find(|name| !self.builds.contains_key(name)).map_or(Want::Nothing, Want::Build)
     }
 
+    /// What of all this expires first, and when (unix seconds): from then on nothing is chosen until something
+    /// newer is verified.
+    pub fn expires(&self) -> (Role, u64) {
+        let timestamp = self.timestamp().map(|timestamp| (Role::Timestamp, timestamp.expires));
+        let index = self.index().map(|index| (Role::Release, index.expires));
+        let all = [timestamp, index].into_iter().flatten();
+        all.fold((Role::Root, self.root.expires()), |first, next| if next.1 < first.1 { next } else { first })
+    }
+
     /// Whether the clock can be right.
     ///
     /// # Errors

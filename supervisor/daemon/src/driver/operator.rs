@@ -493,7 +493,7 @@ impl Driver {
                 checked_at: self.feed_state.checked_at,
                 error: self.feed_state.error.clone(),
             }),
-            alarms: self.ledger.alarms().to_vec(),
+            alarms: self.ledger.alarms(),
         }
     }
 

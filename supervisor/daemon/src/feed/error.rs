@@ -108,6 +108,8 @@ pub enum Trouble {
     Unreachable,
     /// Something on this machine: room, permissions, a missing program.
     Local,
+    /// The feed has nothing that is still valid: an alarm, until something newer is verified.
+    Expired,
     /// The feed has something that must not be believed: worth an alarm.
     Refused,
 }
@@ -124,6 +126,7 @@ impl FeedError {
     /// What kind of error it is; of several the gravest.
     pub fn trouble(&self) -> Trouble {
         match self {
+            FeedError::Refused(Refused::Expired(..)) => Trouble::Expired,
             FeedError::Refused(_) | FeedError::BlobSize { .. } | FeedError::BlobHash { .. } => {
                 Trouble::Refused
             }

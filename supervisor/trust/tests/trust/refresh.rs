@@ -37,6 +37,24 @@ fn a_first_refresh_asks_in_the_clients_order_and_the_second_only_for_news() {
 }
 
 #[test]
+fn what_expires_first_of_all_that_was_verified_is_known() {
+    let mut feed = Feed::new();
+    let mut client = Client::new(&feed);
+    assert_eq!(client.load().unwrap().expires(), (Role::Root, NOW + 365 * DAY));
+    let expires = |client: &mut Client, feed: &Feed| client.refresh(feed).unwrap().unwrap().expires();
+    assert_eq!(expires(&mut client, &feed), (Role::Timestamp, NOW + DAY));
+    feed.index.expires = NOW + 7200;
+    feed.next();
+    assert_eq!(expires(&mut client, &feed), (Role::Release, NOW + 7200));
+    feed.timestamp.expires = NOW + 3600;
+    feed.publish_timestamp();
+    assert_eq!(expires(&mut client, &feed), (Role::Timestamp, NOW + 3600));
+    feed.rotate(|feed| feed.root.expires = NOW + 1800);
+    assert_eq!(expires(&mut client, &feed), (Role::Root, NOW + 1800));
+    assert_eq!(client.load().unwrap().expires(), (Role::Root, NOW + 1800), "also of what is only kept");
+}
+
+#[test]
 fn the_first_root_is_never_taken_from_the_feed() {
     let feed = Feed::new();
     let mut client = Client::new(&feed);
