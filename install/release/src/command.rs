@@ -79,7 +79,7 @@ enum Verb {
         /// Place in the order; one more than the highest if absent
         #[arg(long)]
         counter: Option<u64>,
-        /// It does not wait for a maintenance window
+        /// It does not wait for a maintenance window nor, where what runs is revoked, for its stage
         #[arg(long)]
         urgent: bool,
         /// Source revision, for people and builders

@@ -99,7 +99,7 @@ pub struct Addition {
     pub min_supervisor: Option<[u32; 3]>,
     /// When it reaches how many machines; absent: all at once.
     pub rollout: Option<Rollout>,
-    /// It does not wait for a maintenance window.
+    /// It does not wait for a maintenance window nor, where what runs is revoked, for its stage.
     pub urgent: bool,
     /// Source revision, for people and builders.
     pub commit: String,

@@ -68,9 +68,10 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Revoked {
-    /// It runs, with an alarm: for a node that others rely on, serving goes first.
+    /// It runs, with an alarm: for a node that others rely on, serving goes first; and only what runs can
+    /// hand its state to a release that may.
     Run,
-    /// Nothing runs.
+    /// Nothing runs, until the publisher allows it again or this is changed.
     Stop,
 }
 

@@ -19,11 +19,13 @@ use bumpless_control::status::{Amount, Phase};
 use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::control::{Command, Instance};
 use bumpless_shared::digest::Digest;
+use bumpless_shared::release::Release;
 use bumpless_trust::time::Utc;
 use bumpless_trust::{Choice, Refused, Role};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
+use crate::bans::Bans;
 use crate::config::Mode;
 use crate::control_socket::Asked;
 use crate::effects::journal::Journal;
@@ -93,6 +95,8 @@ pub struct Driver {
     /// At home, or away with a refresh.
     feed: Option<Box<Feed>>,
     feed_state: FeedState,
+    /// Known also while the feed is away, and without one.
+    bans: Bans,
     fed: UnboundedSender<Fed>,
     /// Who waits for the refresh that is under way.
     pending: Vec<Pending>,
@@ -116,6 +120,8 @@ pub struct Driver {
     next_check: Instant,
     /// When it is looked at because a maintenance window has opened. By the wall clock, which may be set.
     window_check: Option<Unix>,
+    /// A look that came in the middle of something found a release that could not be begun then.
+    found_meanwhile: bool,
     /// The release that failed last, and when it may be tried again.
     again: Option<(Digest, Instant)>,
     next_tidy: Instant,
@@ -151,6 +157,8 @@ pub struct Beginning {
     pub ledger: Ledger,
     /// The feed, if one is configured and its trust could be loaded; otherwise why not.
     pub feed: Result<Feed, String>,
+    /// What the publisher forbids, by what is kept.
+    pub bans: Bans,
     /// Where the feed's tasks send.
     pub fed: UnboundedSender<Fed>,
     /// The supervisor's start on the clock that moments are counted on.
@@ -160,7 +168,7 @@ pub struct Beginning {
 impl Driver {
     /// Takes over at a state that recovery has found.
     pub fn new(beginning: Beginning, state: State) -> Driver {
-        let Beginning { edge, rules, ledger, feed, fed, born } = beginning;
+        let Beginning { edge, rules, ledger, feed, bans, fed, born } = beginning;
         let mut feed_state = FeedState::default();
         let feed = match feed {
             Ok(feed) => Some(Box::new(feed)),
@@ -179,6 +187,7 @@ impl Driver {
             since: unix_now(),
             feed,
             feed_state,
+            bans,
             fed,
             pending: vec![],
             choice: None,
@@ -194,6 +203,7 @@ impl Driver {
             going_back: None,
             next_check: Instant::now(),
             window_check: None,
+            found_meanwhile: false,
             again: None,
             next_tidy: Instant::now(),
             removing: false,
@@ -211,6 +221,8 @@ impl Driver {
         self.ledger.append(&entry);
         let more = self.perform_all(first);
         self.feed_in(more);
+        self.reckon();
+        self.feed_in([Event::Asked(Ask::Reconsider)].into());
         while self.state != State::Stopped {
             let wake = self.next_wake();
             self.due = Some(wake);
@@ -246,8 +258,8 @@ impl Driver {
     fn next_wake(&self) -> Instant {
         let tick = self.state.next_tick(&self.rules).map(|Moment(since)| self.born + since);
         let tidy = (self.owes_work()).then_some(self.next_tidy);
-        let check = (self.feed.is_some() && self.may_begin()).then_some(self.next_check);
-        let window = self.window_check.filter(|_| check.is_some()).map(on_the_wall);
+        let check = self.checks().then_some(self.next_check);
+        let window = self.window_check.filter(|_| self.feed.is_some() && self.may_begin()).map(on_the_wall);
         let expiry = self.next_expiry(unix_now()).map(on_the_wall);
         let far = Instant::now() + FAR;
         [tick, tidy, check, window, expiry].into_iter().flatten().fold(far, Instant::min)
@@ -255,6 +267,13 @@ impl Driver {
 
     fn may_begin(&self) -> bool {
         matches!(self.state, State::Vacant | State::Steady(_))
+    }
+
+    /// Whether the feed is looked at by itself: also in the middle of an upgrade, whose release the publisher
+    /// may forbid at any time.
+    fn checks(&self) -> bool {
+        let ends = matches!(self.state, State::Stopping { .. } | State::Stopped);
+        self.feed.is_some() && !ends
     }
 
     fn owes_work(&self) -> bool {
@@ -287,6 +306,10 @@ impl Driver {
 
     /// Notes the phase that was entered, tells those who wait, and tidies up once it is quiet.
     fn entered(&mut self) {
+        if self.may_begin() && std::mem::take(&mut self.found_meanwhile) {
+            self.next_check = Instant::now();
+        }
+        self.tell_forbidden();
         let phase = status::phase(&self.state);
         if phase.as_ref() != self.phase.as_ref().map(|(phase, _)| phase) {
             let quiet = phase.is_none();
@@ -356,7 +379,7 @@ impl Driver {
         let opened = self.window_check.is_some_and(|at| at <= wall);
         // The last look went well: before it is called silent, the feed is asked once more.
         let silent = self.next_expiry(wall).is_some_and(|at| at <= wall);
-        if self.may_begin() && self.feed.is_some() && (now >= self.next_check || opened || silent) {
+        if self.checks() && (now >= self.next_check || self.may_begin() && (opened || silent)) {
             self.check(Pending::Automatic);
         }
     }
@@ -392,7 +415,8 @@ impl Driver {
         }
         self.collect = false;
         let committed = self.edge.committed.as_ref().map(|committed| committed.release.clone());
-        let previous = self.edge.releases.previous().map(|record| record.release());
+        // One whose record cannot be read keeps the list from being read, too: nothing is removed.
+        let previous = self.edge.releases.previous().ok().flatten().map(|record| record.release());
         let releases = &self.edge.releases;
         let installed = releases.list().unwrap_or_default().iter().map(Record::release).collect::<Vec<_>>();
         for release in installed.into_iter().chain(releases.half_made().unwrap_or_default()) {
@@ -408,6 +432,9 @@ impl Driver {
 
     fn done(&mut self, done: Done) {
         match done {
+            // Nothing is executed that nobody waits for any more: it may be forbidden by now.
+            Done::Verified(planned, _) if !self.edge.is_newest(&planned) => {}
+            Done::Verified(planned, Ok(_)) if !self.state.awaits(&planned.worker) => {}
             Done::Verified(planned, binary) => {
                 let event = self.edge.launch(planned, binary);
                 self.feed_in([event].into());
@@ -432,6 +459,7 @@ impl Driver {
     fn fed(&mut self, fed: Fed) {
         match fed {
             Fed::Refreshed(feed, result) => {
+                self.bans.learn(feed.trusted());
                 self.feed = Some(feed);
                 self.refreshed(result);
             }
@@ -495,6 +523,8 @@ impl Driver {
         self.feed_state.trouble = result.as_ref().err().map(|(trouble, _)| *trouble);
         self.feed_state.error = result.err().map(|(_, why)| why);
         self.watch_expiry(now);
+        self.reckon();
+        self.feed_in([Event::Asked(Ask::Reconsider)].into());
         for pending in std::mem::take(&mut self.pending) {
             self.decide(pending);
         }
@@ -549,6 +579,31 @@ impl Driver {
             );
             self.ledger.alarm_about(Cause::Expired, text, now);
         }
+    }
+
+    /// Works out anew which of the releases that could be started here must not run.
+    fn reckon(&mut self) {
+        let committed = self.edge.committed.as_ref().map(|committed| &committed.release);
+        let candidate = self.state.attempt().map(|attempt| &attempt.to);
+        let committed = committed.map(|release| (release, self.counter(release)));
+        let candidate = candidate.map(|release| (release, self.counter(release)));
+        self.rules.forbidden = self.bans.forbidden(committed, candidate);
+        self.tell_forbidden();
+    }
+
+    /// Its place in the order; one that is still to be installed was chosen just now.
+    fn counter(&self, release: &Release) -> Option<u64> {
+        let chosen = self.choice.as_ref().filter(|choice| choice.release() == *release);
+        chosen.map(Choice::counter).or_else(|| self.edge.releases.counter(release))
+    }
+
+    /// An alarm, for as long as what is committed must not run.
+    fn tell_forbidden(&mut self) {
+        let text = self.edge.committed.as_ref().and_then(|committed| {
+            let why = self.rules.forbidden.why(&committed.release)?;
+            Some(status::forbidden(&self.state, &committed.release, why, self.rules.revoked))
+        });
+        self.ledger.lasting(Cause::Revoked, text, unix_now());
     }
 
     fn begin_fetch(&mut self) {
@@ -637,6 +692,7 @@ impl Driver {
         // Last: after a power loss in between, the upgrade is concluded once more, and a failed try is not
         // forgotten.
         self.edge.write_journal(Journal::conclude);
+        self.reckon();
         self.finish_waiters(attempt, verdict, gap_us, went_back.is_some());
     }
 

@@ -44,6 +44,8 @@ pub enum Cause {
     Feed,
     /// What was verified last is not valid any more. Over when something newer is verified.
     Expired,
+    /// What is committed must not run. Over when something else is committed, or it may again.
+    Revoked,
 }
 
 impl Ledger {
@@ -86,6 +88,18 @@ impl Ledger {
                 }
                 self.alarms.push((cause, Alarm { at: now, text }));
             }
+        }
+    }
+
+    /// The alarm about this cause, or that it is over: as long as the words are the same, it is said once.
+    pub fn lasting(&mut self, cause: Cause, text: Option<String>, now: Unix) {
+        let same = |(about, alarm): &(Cause, Alarm)| *about == cause && text.as_ref() == Some(&alarm.text);
+        if self.alarms.iter().any(same) {
+            return;
+        }
+        self.over(cause);
+        if let Some(text) = text {
+            self.alarm_about(cause, text, now);
         }
     }
 
@@ -213,7 +227,7 @@ impl Ledger {
             Verdict::Good => self.attempts.forget(&sha256),
             Verdict::Bad(_) | Verdict::Wrong(_) => self.attempts.failed(&sha256, now),
             Verdict::Unknown(_) => self.attempts.undecided(&sha256, now),
-            Verdict::RolledBack(_) => Ok(()),
+            Verdict::RolledBack(_) | Verdict::Withdrawn(_) => Ok(()),
         };
         if let Err(error) = noted {
             eprintln!("bumplessd: {error}");
@@ -222,14 +236,14 @@ impl Ledger {
             (Verdict::Good, _) => Happening::Committed,
             (Verdict::RolledBack(_), _) => Happening::RolledBack,
             (Verdict::Bad(_) | Verdict::Wrong(_) | Verdict::Unknown(_), Some(_)) => Happening::RolledBack,
+            (Verdict::Withdrawn(_), Some(_)) => Happening::RolledBack,
             (Verdict::Bad(_) | Verdict::Wrong(_), None) => Happening::Failed,
-            (Verdict::Unknown(_), None) => Happening::Undecided,
+            (Verdict::Unknown(_) | Verdict::Withdrawn(_), None) => Happening::Undecided,
         };
         let reason = match verdict {
             Verdict::Good => None,
-            Verdict::Bad(why) | Verdict::Wrong(why) | Verdict::Unknown(why) | Verdict::RolledBack(why) => {
-                Some(why.clone())
-            }
+            Verdict::Bad(_) | Verdict::Wrong(_) | Verdict::Unknown(_) => Some(verdict.reason().to_owned()),
+            Verdict::RolledBack(_) | Verdict::Withdrawn(_) => Some(verdict.reason().to_owned()),
         };
         let entry = Entry {
             actor: attempt.by,
@@ -367,5 +381,28 @@ mod tests {
         // Said again, it is the same one.
         ledger.alarm(format!("event {ALARMS}"), 9);
         assert_eq!((ledger.alarms().len(), ledger.alarms().last().unwrap().at), (ALARMS, 9));
+    }
+
+    #[test]
+    fn an_alarm_about_what_lasts_stays_until_it_is_over_and_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = ledger(&dir);
+        for now in 1..4 {
+            ledger.lasting(Cause::Revoked, Some("1.0.0 is revoked".into()), now);
+        }
+        for count in 0..2 * ALARMS {
+            ledger.alarm(format!("alarm {count}"), 5);
+        }
+        assert_eq!(ledger.alarms()[0], Alarm { at: 1, text: "1.0.0 is revoked".into() });
+        ledger.all_well();
+        assert_eq!(ledger.alarms().len(), 1);
+        ledger.lasting(Cause::Revoked, Some("1.1.0 is revoked".into()), 6);
+        assert_eq!(ledger.alarms(), [Alarm { at: 6, text: "1.1.0 is revoked".into() }]);
+        ledger.lasting(Cause::Revoked, None, 7);
+        assert_eq!(ledger.alarms(), []);
+        let told = ledger.newest(100).unwrap();
+        let told =
+            told.iter().filter(|entry| entry.reason.as_ref().is_some_and(|why| why.contains("revoked")));
+        assert_eq!(told.count(), 2);
     }
 }

@@ -11,6 +11,7 @@
 //! - [`driver`]: waits, steps, performs. [`effects`]: the edge that acts.
 //! - [`start`]: from a configuration file to a running driver, taking living workers back.
 //! - [`feed`], [`releases`]: from a feed to a verified, installed release; `bumpless_trust` decides.
+//!   [`bans`]: what the publisher forbids, also while the feed cannot be asked.
 //! - [`records`]: what is durable. [`ledger`]: what is remembered for people.
 //! - [`windows`]: when an upgrade may begin by itself.
 //! - [`sockets`]: the groups of UDP sockets that workers share. [`launch`], [`alive`]: processes.
@@ -24,6 +25,7 @@
 extern crate bumpless_os;
 
 pub mod alive;
+pub mod bans;
 pub mod config;
 pub mod control_socket;
 pub mod driver;

@@ -19,6 +19,7 @@
 
 pub mod unpack;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -291,22 +292,27 @@ impl Releases {
         };
         let mut releases = Vec::new();
         for entry in entries {
-            let name = entry?.file_name();
-            let Some((version, hash)) = name.to_str().and_then(|name| name.rsplit_once('-')) else {
-                continue;
-            };
-            if let (Ok(version), Ok(sha256)) = (version.parse(), hash.parse()) {
-                releases.push(Release { version, sha256 });
-            }
+            releases.extend(named(&entry?.file_name()));
         }
         Ok(releases)
     }
 
     /// The release that ran here before, if it is still installed.
-    pub fn previous(&self) -> Option<Record> {
-        let target = fs::read_link(&self.previous).ok()?;
-        let name = target.file_name()?.to_str()?.to_owned();
-        self.list().ok()?.into_iter().find(|record| record.release().directory() == name)
+    ///
+    /// # Errors
+    /// The link, or its record, cannot be read.
+    pub fn previous(&self) -> io::Result<Option<Record>> {
+        let target = match fs::read_link(&self.previous) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            target => target?,
+        };
+        let release = target.file_name().and_then(named);
+        release.map_or(Ok(None), |release| self.find(&release))
+    }
+
+    /// A release's place in the order, if its record can be read.
+    pub fn counter(&self, release: &Release) -> Option<u64> {
+        self.find(release).ok().flatten().map(|record| record.counter)
     }
 
     /// The bytes of a release, in sealed memory, verified there: run exactly this descriptor. The work is
@@ -354,6 +360,12 @@ impl Releases {
     pub fn link_previous(&self, release: &Release) -> io::Result<()> {
         link(&self.previous, release)
     }
+}
+
+/// The release that a directory of this name is for.
+fn named(directory: &OsStr) -> Option<Release> {
+    let (version, hash) = directory.to_str()?.rsplit_once('-')?;
+    Some(Release { version: version.parse().ok()?, sha256: hash.parse().ok()? })
 }
 
 /// A relative link, made aside and renamed over the old one.

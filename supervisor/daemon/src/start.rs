@@ -19,6 +19,7 @@ use bumpless_shared::frame::{self, PACKET_LIMIT};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::alive::{Alive, Holder};
+use crate::bans::Bans;
 use crate::config::{self, Config, ConfigError};
 use crate::control_socket::ControlSocket;
 use crate::driver::{Beginning, Driver, Inputs};
@@ -38,6 +39,7 @@ use crate::releases::Releases;
 use crate::sockets::Groups;
 use crate::upgrade::judge::Limits;
 use crate::upgrade::recovery::{Found, Survivor, recover};
+use crate::upgrade::rules::Forbidden;
 use crate::upgrade::{Moment, Rules, Worker};
 
 const USAGE: &str = "\
@@ -163,7 +165,8 @@ async fn take_charge(config: Config) -> Result<(), StartError> {
         Known::read(&paths).map_err(other)?;
     let releases = Rc::new(Releases::new(paths.state_dir()));
     let feed = open_feed(&config, &paths, &mut ledger);
-    let rules = rules(&config);
+    let bans = bans(&feed, &config, &paths);
+    let mut rules = rules(&config);
 
     let (news_out, news) = unbounded_channel();
     let (done_out, done) = unbounded_channel();
@@ -191,10 +194,13 @@ async fn take_charge(config: Config) -> Result<(), StartError> {
         intent: edge.journal.get().intent.clone(),
         alive,
     };
+    let committed = edge.committed.as_ref().map(|committed| &committed.release);
+    let committed = committed.map(|release| (release, edge.releases.counter(release)));
+    rules.forbidden = bans.forbidden(committed, None);
     let (state, effects) = recover(found, Moment(born.elapsed()), &rules);
     let control = ControlSocket::bind(&paths.control_socket()).map_err(other)?;
     let inputs = Inputs { news, done, fed, asked: control.serve(), stop };
-    let beginning = Beginning { edge, rules, ledger, feed, fed: fed_out, born };
+    let beginning = Beginning { edge, rules, ledger, feed, bans, fed: fed_out, born };
     Driver::new(beginning, state).run(effects, inputs).await;
     Ok(())
 }
@@ -266,6 +272,20 @@ fn open_feed(config: &Config, paths: &Paths, ledger: &mut Ledger) -> Result<Feed
     Ok(feed)
 }
 
+/// What the publisher forbids: from what is kept, whether or not the feed could be opened.
+fn bans(feed: &Result<Feed, String>, config: &Config, paths: &Paths) -> Bans {
+    let kept = match (feed, config.feed.channel.parse()) {
+        (Ok(feed), _) => return Bans::of(feed.trusted()),
+        (Err(_), Ok(channel)) => feed::kept(&paths.trust(), channel).map_err(|error| error.to_string()),
+        (Err(_), Err(error)) => Err(format!("feed.channel: {error}")),
+    };
+    match kept {
+        Ok(Some(trusted)) => Bans::of(&trusted),
+        Ok(None) => Bans::NoFeed,
+        Err(why) => Bans::Unknown(why),
+    }
+}
+
 /// Numbers that are in use, whatever the numbers' own record says.
 fn seen(committed: &Option<committed::Committed>, journal: &Journal, paths: &Paths) -> Highest {
     let instance = Alive::new(paths).instances().unwrap_or_default().into_iter().max().unwrap_or(0);
@@ -329,6 +349,9 @@ fn rules(config: &Config) -> Rules {
             p99_floor: upgrade.p99_floor,
             min_sample: upgrade.min_sample,
         },
+        // Looked up before the first decision is taken.
+        forbidden: Forbidden::default(),
+        revoked: config.revoked,
     }
 }
 

@@ -3,7 +3,9 @@
 use bumpless_control::Unix;
 use bumpless_control::status::{Amount, Figures, Phase, Upgrade, Worker as Shown};
 use bumpless_shared::control::{Heartbeat, Term};
+use bumpless_shared::release::Release;
 
+use crate::config::Revoked;
 use crate::upgrade::state::{Back, Cold, Commit, Old, Pair, Reverse};
 use crate::upgrade::{State, Worker};
 
@@ -151,6 +153,10 @@ pub fn nothing_serves(state: &State) -> Option<String> {
         State::Cold { step: Cold::Waiting(why), pair, .. } => {
             Some(format!("release {} does not start: {why}", pair.release().version))
         }
+        State::Cold { step: Cold::Forbidden(why), pair, .. } => Some(format!(
+            "release {} {why}, and revoked = \"stop\" does not let it start",
+            pair.release().version
+        )),
         State::Cold { pair, .. } => Some(format!("release {} is starting", pair.release().version)),
         State::Clearing { .. } => {
             Some("the workers that are left are being ended before a fresh start".into())
@@ -160,6 +166,23 @@ pub fn nothing_serves(state: &State) -> Option<String> {
         State::Committing { .. } | State::Reversing { .. } | State::RollingBack { .. } => None,
         State::BackingOut { .. } | State::Stopping { .. } | State::Stopped => None,
     }
+}
+
+/// The alarm about what is committed and must not run, for this reason.
+pub fn forbidden(state: &State, committed: &Release, why: &str, policy: Revoked) -> String {
+    let version = &committed.version;
+    if let State::Cold { step: Cold::Forbidden(_), .. } = state {
+        return format!("release {version} {why}. Nothing serves: revoked = \"stop\" does not let it start");
+    }
+    let again = match policy {
+        Revoked::Run => "and starts again if it has to (revoked = \"run\")",
+        Revoked::Stop => "but does not start again (revoked = \"stop\")",
+    };
+    format!(
+        "release {version} {why}. It goes on serving, {again}. A newer release that may run takes its place as \
+         usual: by itself (upgrade.mode = \"auto\") when its rollout has reached this node, at once if it is \
+         urgent; or with `bumpless upgrade VERSION`"
+    )
 }
 
 /// A worker, with what its handle knows.

@@ -82,7 +82,7 @@ impl Choice {
         self.entry.counter
     }
 
-    /// Whether it should not wait for a maintenance window.
+    /// Whether it should not wait for a maintenance window nor, where what runs is forbidden, for its turn.
     pub fn urgent(&self) -> bool {
         self.entry.urgent
     }
@@ -416,6 +416,7 @@ impl Trusted {
             return Err(WhyNot::Paused(self.channel.clone()));
         }
         let fits = |entry: &ReleaseDocument| self.fits(entry, index, machine, &quarantined);
+        let withdrawn = running.and_then(|running| forbids(index, &running.release.sha256, running.counter));
         match request {
             Request::Version(version) => {
                 let Some(entry) = index.releases.iter().find(|entry| entry.release == *version) else {
@@ -439,7 +440,7 @@ impl Trusted {
                 newer.sort_by_key(|entry| std::cmp::Reverse(entry.counter));
                 let mut first = None;
                 for entry in newer {
-                    match reached(entry, machine, now).and_then(|()| fits(entry)) {
+                    match reached(entry, machine, withdrawn.as_ref(), now).and_then(|()| fits(entry)) {
                         Ok(choice) => return Ok(choice),
                         Err(why) => first = first.or(Some(why)),
                     }
@@ -526,11 +527,19 @@ fn forbids(index: &IndexDocument, sha256: &Digest, counter: u64) -> Option<Forbi
     }
 }
 
-fn reached(entry: &ReleaseDocument, machine: &Machine, now: u64) -> Result<(), WhyNot> {
+/// Whether the rollout has reached this machine. Where what runs is forbidden (`withdrawn`), an urgent
+/// release does not wait for this machine's turn once its rollout has begun; but one has to be scheduled.
+fn reached(
+    entry: &ReleaseDocument,
+    machine: &Machine,
+    withdrawn: Option<&Forbidden>,
+    now: u64,
+) -> Result<(), WhyNot> {
     let (rollout, version, group) = (&entry.rollout, entry.release.clone(), machine.group.as_ref());
     let bucket = bucket(rollout, &machine.id);
+    let hurries = entry.urgent && withdrawn.is_some() && rollout.start <= now;
     match eligible_at(rollout, bucket, group) {
-        Some(at) if at <= now => Ok(()),
+        Some(at) if at <= now || hurries => Ok(()),
         None if !is_for(rollout, group) => Err(WhyNot::OtherGroup { version, ours: machine.group.clone() }),
         at => Err(WhyNot::NotYet { version, at, bucket }),
     }

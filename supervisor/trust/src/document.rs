@@ -223,7 +223,7 @@ pub struct ReleaseDocument {
     pub release: Version,
     /// Its place in the order; no two releases share one.
     pub counter: u64,
-    /// Does not wait for a maintenance window.
+    /// Does not wait for a maintenance window nor, where what runs is forbidden, for its turn in the rollout.
     pub urgent: bool,
     /// The lowest supervisor that can run it.
     pub min_supervisor: [u32; 3],

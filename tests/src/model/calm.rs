@@ -146,7 +146,7 @@ fn standing(world: &World) -> String {
 /// What decides how it goes on by itself.
 fn fingerprint(world: &World) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&world.supervisor, &world.workers, &world.disk).hash(&mut hasher);
+    (&world.supervisor, &world.workers, &world.disk, world.published).hash(&mut hasher);
     hasher.finish()
 }
 

@@ -19,7 +19,7 @@
 //! messages. **Faults** are added from a budget: any process dies or stops at any point, within a step too;
 //! the power fails; the supervisor is killed and starts again; channels and links close while both ends
 //! live; records, logbooks and databases cannot be written or synced; deadlines pass and suspicions arise
-//! too early; an operator takes back or stops.
+//! too early; an operator takes back or stops; the publisher revokes every release.
 //!
 //! **What is looked at** is in [`property`]: in every state, whether all of them hold, what a power loss
 //! would leave just then, and whether it would end steady if nothing more went wrong ([`calm`]).
@@ -165,6 +165,7 @@ impl Model for Checked {
             Property::always(p::TAGS, |model: &Checked, world| model.holds(p::TAGS, world).is_ok()),
             Property::always(p::SOCKETS, |model: &Checked, world| model.holds(p::SOCKETS, world).is_ok()),
             Property::always(p::FORGONE, |model: &Checked, world| model.holds(p::FORGONE, world).is_ok()),
+            Property::always(p::REVOKED, |model: &Checked, world| model.holds(p::REVOKED, world).is_ok()),
             Property::always(p::STEADY, |model: &Checked, world| model.holds(p::STEADY, world).is_ok()),
         ]
     }

@@ -16,7 +16,7 @@ use super::disk::{Loss, Write};
 use super::node::{Mishap, Node};
 use super::plant::Plant;
 use super::time;
-use super::world::{Control, Ending, Supervisor, Unsent, Up, World};
+use super::world::{Control, Ending, Published, Supervisor, Unsent, Up, World};
 
 /// Something that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,6 +110,8 @@ pub enum Fault {
     Rollback,
     /// An operator stops the node.
     StopNode,
+    /// A look at the feed shows that the publisher has revoked every release.
+    Revokes,
     /// Something goes wrong within a move.
     Within(Inner, Mishap),
 }
@@ -135,6 +137,8 @@ pub enum Kind {
     Storage,
     /// An operator's change of mind.
     Operator,
+    /// The publisher's.
+    Publisher,
 }
 
 impl Fault {
@@ -166,6 +170,7 @@ impl Fault {
                 | Mishap::DatabaseFails,
             ) => Kind::Storage,
             Fault::Rollback | Fault::StopNode => Kind::Operator,
+            Fault::Revokes => Kind::Publisher,
         }
     }
 }
@@ -253,6 +258,8 @@ impl Inner {
 pub struct Game {
     /// The sequence's settings.
     pub rules: Rules,
+    /// The same once everything is revoked.
+    pub revoked: Rules,
     /// A mistake that is planted.
     pub plant: Option<Plant>,
     /// Faults of these sorts alone; none named: of all.
@@ -262,7 +269,14 @@ pub struct Game {
 impl Game {
     /// As it is, or with a mistake.
     pub fn new(plant: Option<Plant>, kinds: Vec<Kind>) -> Game {
-        Game { rules: time::rules(), plant, kinds }
+        Game { rules: time::rules(), revoked: time::rules_of_revoked(), plant, kinds }
+    }
+
+    fn rules(&self, world: &World) -> &Rules {
+        match world.published {
+            Published::Allowed => &self.rules,
+            Published::Revoked => &self.revoked,
+        }
     }
 
     /// Everything that happens by itself, the most urgent first: what without further faults and without
@@ -493,6 +507,9 @@ impl Game {
                 }
                 if !matches!(running.state, State::Stopping { .. } | State::Stopped) {
                     faults.push(Fault::StopNode);
+                    if world.published == Published::Allowed {
+                        faults.push(Fault::Revokes);
+                    }
                 }
                 if time::has_deadline(&running.state, &self.rules) && !moves[..own].contains(&Move::Deadline)
                 {
@@ -524,7 +541,7 @@ impl Game {
     /// What can go wrong within a move.
     fn within(&self, world: &World, step: Move, faults: &mut Vec<Fault>) {
         if let Some(inner) = Inner::of_supervisor(step) {
-            let mut node = Node::new(world.clone(), &self.rules, self.plant, None);
+            let mut node = Node::new(world.clone(), self.rules(world), self.plant, None);
             if self.make(&mut node, step).is_none() {
                 return;
             }
@@ -596,12 +613,17 @@ impl Game {
                     | Fault::Suspects(..)
                     | Fault::Fenced(_)
                     | Fault::Rollback
-                    | Fault::StopNode => (step, None),
+                    | Fault::StopNode
+                    | Fault::Revokes => (step, None),
                 }
             }
             step => (step, None),
         };
-        let mut node = Node::new(world, &self.rules, self.plant, mishap);
+        if step == Move::Fault(Fault::Revokes) {
+            world.published = Published::Revoked;
+        }
+        let rules = self.rules(&world);
+        let mut node = Node::new(world, rules, self.plant, mishap);
         self.make(&mut node, step)?;
         node.happened.then_some(node.world)
     }
@@ -675,6 +697,7 @@ impl Game {
             Fault::Fenced(who) => node.world.process(who)?.doomed = true,
             Fault::Rollback => node.ask(Ask::Rollback { uid: 0 }),
             Fault::StopNode => node.ask(Ask::Stop),
+            Fault::Revokes => node.ask(Ask::Reconsider),
             Fault::Within(..) => return None,
         }
         Some(())

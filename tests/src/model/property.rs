@@ -26,12 +26,16 @@ pub const TAGS: &str = "no living worker's tag is answered for";
 pub const SOCKETS: &str = "sockets are not bound while somebody has them";
 /// Who gave authority up for good does not hold again.
 pub const FORGONE: &str = "who yielded for good or is retired does not hold again by itself";
+/// What the publisher has revoked is not committed.
+pub const REVOKED: &str = "what is revoked is not begun to be committed";
 /// Without more faults it ends well.
 pub const STEADY: &str = "without further faults it ends steady, with one worker and nothing left over";
 
 /// Each.
-pub const ALL: [&str; 12] =
-    [HOLDERS, TERMS, READABLE, DURABLE, ONCE, COMPLETE, REMOVED, ALONE, TAGS, SOCKETS, FORGONE, STEADY];
+pub const ALL: [&str; 13] = [
+    HOLDERS, TERMS, READABLE, DURABLE, ONCE, COMPLETE, REMOVED, ALONE, TAGS, SOCKETS, FORGONE, REVOKED,
+    STEADY,
+];
 
 /// Whether one holds in a state, except for the last, which needs a look at what follows.
 pub fn holds(property: &'static str, world: &World) -> Result<(), String> {

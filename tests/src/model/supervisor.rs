@@ -23,7 +23,7 @@ use super::node::{Mishap, Node};
 use super::plant::{self, Plant};
 use super::property;
 use super::time::{self, NOW};
-use super::world::{Control, Handle, Own, Process, Running, Starting, Supervisor, Up};
+use super::world::{Control, Handle, Own, Process, Published, Running, Starting, Supervisor, Up};
 
 /// Whether the supervisor outlived what it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,7 @@ impl Node<'_> {
         };
         self.world.supervisor = Arc::new(Supervisor::Running(running));
         self.perform_and_feed(effects);
+        self.ask(Ask::Reconsider);
         Some(())
     }
 
@@ -398,6 +399,13 @@ impl Node<'_> {
         let unwritten = self.fails(Mishap::RecordUnwritten);
         let dies = self.fails(Mishap::RecordUnsyncedAndDies);
         let unsynced = self.fails(Mishap::RecordUnsynced);
+        let committed = self.world.disk.committed.reads.as_ref().map(|committed| committed.generation);
+        if self.world.published == Published::Revoked
+            && ![committed, Some(self.world.past.recorded)].contains(&Some(generation))
+        {
+            self.world.breaks(property::REVOKED, format!("generation {generation} is committed"));
+        }
+        self.world.past.recorded = generation;
         let disk = self.world.disk();
         let term = match term {
             RecordTerm::Held(term) => term,

@@ -10,7 +10,9 @@
 use std::time::Duration;
 
 use bumpless_shared::control::Instance;
+use bumplessd::config::Revoked;
 use bumplessd::upgrade::judge::{Baseline, Judge, Limits};
+use bumplessd::upgrade::rules::Forbidden;
 use bumplessd::upgrade::state::{After, Back, Cold, Old, Return, Reverse, Serving};
 use bumplessd::upgrade::{Attempt, Moment, Rules, State, Verdict};
 
@@ -53,7 +55,15 @@ pub fn rules() -> Rules {
             p99_floor: WAIT,
             min_sample: 1,
         },
+        forbidden: Forbidden::default(),
+        revoked: Revoked::Run,
     }
+}
+
+/// The same where the publisher has revoked every release.
+pub fn rules_of_revoked() -> Rules {
+    let every = (0..=u8::MAX).map(|number| (super::world::release(number).sha256, String::new()));
+    Rules { forbidden: every.collect(), ..rules() }
 }
 
 /// The state as it is at any moment at which nothing is due.
@@ -107,6 +117,7 @@ fn rebased(state: State, later: Moment, heard: impl Fn(Instance) -> Moment) -> S
             let step = match step {
                 Cold::Failing(worker, _) => Cold::Failing(worker, String::new()),
                 Cold::Waiting(_) => Cold::Waiting(String::new()),
+                Cold::Forbidden(_) => Cold::Forbidden(String::new()),
                 Cold::Spawning | Cold::Opening(_) | Cold::Recording(..) | Cold::Going(..) => step,
             };
             State::Cold { pair, step, deadline: later, tries: tries.min(1) }
@@ -189,6 +200,7 @@ fn wordless(verdict: Verdict) -> Verdict {
         Verdict::Wrong(_) => Verdict::Wrong(String::new()),
         Verdict::Unknown(_) => Verdict::Unknown(String::new()),
         Verdict::RolledBack(_) => Verdict::RolledBack(String::new()),
+        Verdict::Withdrawn(_) => Verdict::Withdrawn(String::new()),
     }
 }
 
@@ -222,6 +234,8 @@ pub fn phase(state: &State) -> &'static str {
         State::Cold { step: Cold::Going(..), .. } => "Cold Going",
         State::Cold { step: Cold::Failing(..), .. } => "Cold Failing",
         State::Cold { step: Cold::Waiting(_), .. } => "Cold Waiting",
+        // Under another policy than that of the model.
+        State::Cold { step: Cold::Forbidden(_), .. } => "Cold Forbidden",
         State::Steady(_) => "Steady",
         State::Fetching { .. } => "Fetching",
         State::Installing { .. } => "Installing",

@@ -26,10 +26,21 @@ pub struct World {
     pub workers: BTreeMap<Instance, Arc<Process>>,
     /// What is on the disk.
     pub disk: Arc<Disk>,
+    /// What the publisher said last.
+    pub published: Published,
     /// What may still happen.
     pub left: Left,
     /// What must not be forgotten.
     pub past: Past,
+}
+
+/// What the publisher said last of every release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Published {
+    /// It may run.
+    Allowed,
+    /// It is revoked, and the supervisor knows; so does each that starts after it.
+    Revoked,
 }
 
 /// How much may still happen that need not.
@@ -50,6 +61,8 @@ pub struct Past {
     pub held: (Term, Instance),
     /// Which writes were acknowledged, and as which records.
     pub acked: Vec<(Write, Sequence)>,
+    /// Of which generation the committed record was last begun to be written.
+    pub recorded: Generation,
     /// An invariant that was broken in the step that led here, and how.
     pub broken: Option<(&'static str, String)>,
 }
@@ -294,6 +307,7 @@ impl World {
             supervisor: Arc::new(Supervisor::Running(running)),
             workers: BTreeMap::new(),
             disk: Arc::new(Disk { numbers, ..Disk::default() }),
+            published: Published::Allowed,
             left,
             past: Past::default(),
         }
@@ -309,6 +323,7 @@ impl World {
         disk.committed = Twofold::of(Some(Committed { release: release(0), generation: 1, term: 1 }));
         disk.generations.insert(1, Twofold::of(Contents { position, ..Contents::default() }));
         world.past.held = (1, 1);
+        world.past.recorded = 1;
         if let Supervisor::Running(running) = Arc::make_mut(&mut world.supervisor) {
             running.state = State::Steady(Serving::new(worker.clone(), 1, NOW));
             running.sockets = true;

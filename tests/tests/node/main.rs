@@ -17,6 +17,7 @@ mod operator;
 mod proxy;
 mod publisher;
 mod rehearsal;
+mod revoked;
 mod slept;
 mod supervisor_killed;
 mod under_load;

@@ -150,7 +150,11 @@ impl Driver {
             Pending::Automatic => {
                 let Ok(choice) = found else { return };
                 let release = choice.release();
-                if self.automatic(&choice, now).is_err() || !self.may_begin() {
+                if !self.may_begin() {
+                    self.found_meanwhile = true;
+                    return;
+                }
+                if self.automatic(&choice, now).is_err() {
                     return;
                 }
                 if let Some(wait) = self.wait_for(&release) {
@@ -227,7 +231,7 @@ impl Driver {
 
     fn choose(&self, wanted: &Wanted) -> Result<bumpless_trust::Choice, String> {
         let Some(feed) = &self.feed else { return Err("the feed is being asked".into()) };
-        let running = self.installed_now();
+        let running = self.installed_now()?;
         let release = running.as_ref().map(Record::release);
         let machine = Machine {
             targets: bumpless_trust::choice::targets(),
@@ -243,16 +247,22 @@ impl Driver {
         feed.choose(&machine, running, wanted, quarantined, unix_now()).map_err(|why| why.to_string())
     }
 
-    /// The record of what is committed.
-    fn installed_now(&self) -> Option<Record> {
-        let release = &self.edge.committed.as_ref()?.release;
-        match self.edge.releases.find(release) {
-            Ok(record) => record,
-            Err(error) => {
-                eprintln!("bumplessd: the record of {release} cannot be read: {error}");
-                None
-            }
-        }
+    /// The record of what is committed, if anything is. Without it nobody can tell what may follow: what runs
+    /// goes on running, and nothing takes its place.
+    fn installed_now(&self) -> Result<Option<Record>, String> {
+        let Some(committed) = &self.edge.committed else { return Ok(None) };
+        let release = &committed.release;
+        let why = match self.edge.releases.find(release) {
+            Ok(Some(record)) => return Ok(Some(record)),
+            Ok(None) => "it is gone".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(format!(
+            "the record of {}, which runs, cannot be read: {why}. It goes on running, and nothing can take its place \
+             before releases/{}/release.json is restored",
+            release.version,
+            release.directory()
+        ))
     }
 
     /// Rehearsed if that is asked for, or configured.
@@ -315,7 +325,13 @@ impl Driver {
         let Some(running) = self.edge.committed.as_ref().map(|committed| committed.release.clone()) else {
             return replies.finish(Outcome::NothingToDo { reason: "nothing runs".into() });
         };
-        let previous = self.edge.releases.previous();
+        let previous = match self.edge.releases.previous() {
+            Ok(previous) => previous,
+            Err(error) => {
+                let reason = format!("the record of the release before cannot be read: {error}");
+                return replies.finish(Outcome::Refused { reason });
+            }
+        };
         let Some(previous) = previous.filter(|previous| previous.release() != running) else {
             let reason = format!("{} is the only release that ever ran here", running.version);
             return replies.finish(Outcome::NothingToDo { reason });
@@ -335,12 +351,13 @@ impl Driver {
 
     /// Why the release before must not run again.
     fn forbidden(&self, previous: &Record, running: &Release) -> Option<String> {
-        if let Some(feed) = &self.feed
-            && let Some(why) = feed.trusted().forbids(&previous.sha256, previous.counter)
-        {
-            return Some(format!("{} may not run any more: {why}", previous.release));
+        if let Some(why) = self.bans.doubts((&previous.release(), Some(previous.counter))) {
+            return Some(format!("{} {why}", previous.release));
         }
-        let writes = self.installed_now()?.state;
+        let writes = match self.installed_now() {
+            Ok(record) => record?.state,
+            Err(why) => return Some(why),
+        };
         (!previous.state.reads(&writes)).then(|| {
             format!(
                 "{} reads state versions {}, {} writes {} to {}",
@@ -401,7 +418,8 @@ impl Driver {
                     Verdict::Bad(why)
                     | Verdict::Wrong(why)
                     | Verdict::Unknown(why)
-                    | Verdict::RolledBack(why),
+                    | Verdict::RolledBack(why)
+                    | Verdict::Withdrawn(why),
                     _,
                 ) => match (&from, gap_us) {
                     (Some(from), Some(_)) => Outcome::RolledBack {
@@ -463,7 +481,7 @@ impl Driver {
             self.deadline(),
         );
         let in_seconds = self.next_check.saturating_duration_since(Instant::now()).as_secs();
-        let next_check = (self.feed.is_some() && self.may_begin()).then(|| unix_now() + in_seconds);
+        let next_check = self.checks().then(|| unix_now() + in_seconds);
         let serving = roles.serving.and_then(|(worker, term)| self.shown(worker, term));
         let nothing = status::nothing_serves(&self.state);
         Status {
@@ -545,6 +563,9 @@ impl Driver {
 
     fn to_do(&self, nothing_serves: &Option<String>) -> Option<String> {
         match (&self.state, nothing_serves) {
+            (State::Cold { step: crate::upgrade::state::Cold::Forbidden(_), .. }, Some(_)) => {
+                Some("set revoked = \"run\" in config.toml and restart the supervisor: only a release that runs can hand its state to another one, so this one has to serve until `bumpless upgrade`, or the next look at the feed, has replaced it. Should the publisher allow it again, the node starts by itself".into())
+            }
             (State::Cold { step: crate::upgrade::state::Cold::Waiting(_), .. }, Some(_)) => {
                 Some("look at the reason above; once it is mended the node starts by itself. `bumpless history` tells more".into())
             }
@@ -554,8 +575,22 @@ impl Driver {
             (State::Vacant, Some(_)) if self.feed.is_none() && self.pending.is_empty() => {
                 Some("name a feed and its first root in config.toml ([feed] urls, root), then restart the supervisor".into())
             }
+            (State::Steady(serving), None) => {
+                self.rules.forbidden.why(&serving.worker.release)?;
+                self.to_be_replaced()
+            }
             (_, Some(_) | None) => None,
         }
+    }
+
+    /// What serves must not run: what stands in the way of a release that may, if anything does.
+    fn to_be_replaced(&self) -> Option<String> {
+        self.feed.as_ref().filter(|_| self.feed_state.error.is_none())?;
+        let Ok(choice) = self.choose(&Wanted::Newest) else {
+            return Some("find a release that may run instead: `bumpless versions` tells what is offered and why it is not taken; if there is none, ask the publisher".into());
+        };
+        let why = self.automatic(&choice, unix_now()).err()?.why;
+        Some(format!("let {} take its place, with `bumpless upgrade`: {why}", choice.release().version))
     }
 
     /// What the feed has for this machine.
@@ -572,12 +607,15 @@ impl Driver {
     fn versions(&self) -> Vec<Listed> {
         let serving = self.edge.committed.as_ref().map(|committed| committed.release.clone());
         let mut listed: Vec<Listed> = vec![];
-        for release in self.edge.releases.list().unwrap_or_default().iter().map(Record::release) {
+        for record in self.edge.releases.list().unwrap_or_default() {
+            let release = record.release();
+            let quarantined =
+                self.ledger.quarantined(&release.sha256).map(|why| format!("quarantined: {why}"));
             listed.push(Listed {
                 serving: Some(&release) == serving.as_ref(),
                 installed: true,
                 offered: false,
-                why_not: self.ledger.quarantined(&release.sha256).map(|why| format!("quarantined: {why}")),
+                why_not: self.bans.doubts((&release, Some(record.counter))).or(quarantined),
                 release: release.version,
                 sha256: release.sha256,
             });

@@ -80,6 +80,8 @@ pub struct Edge {
     news: UnboundedSender<News>,
     done: UnboundedSender<Done>,
     starting: HashMap<Instance, (Files, [u8; 16])>,
+    /// Planned last; what was planned before it is not executed any more.
+    newest: Instance,
 }
 
 /// What [`Edge::new`] is made of.
@@ -118,6 +120,7 @@ impl Edge {
             groups: None,
             handles: HashMap::new(),
             starting: HashMap::new(),
+            newest: 0,
             config,
             paths,
             numbers,
@@ -236,6 +239,7 @@ impl Edge {
             Ok(planned) => planned,
             Err(why) => return Some(Event::Launched(Launched::Failed(Verdict::Unknown(why)))),
         };
+        self.newest = planned.worker.instance;
         let (releases, done) = (self.releases.clone(), self.done.clone());
         tokio::task::spawn_local(async move {
             let release = planned.worker.release.clone();
@@ -267,6 +271,11 @@ impl Edge {
             return Err("the journal cannot be written, so no upgrade is begun; see the log".into());
         }
         Ok(Planned { worker: Worker { instance, generation, release, tag } })
+    }
+
+    /// Whether no other start was planned after this one.
+    pub fn is_newest(&self, planned: &Planned) -> bool {
+        self.newest == planned.worker.instance
     }
 
     /// Goes on with a start once the binary is verified.

@@ -26,7 +26,7 @@ pub mod proxy;
 mod staged;
 mod store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bumpless_trust::document::{Artifact, Channel, MAX_SIGNATURES};
@@ -315,6 +315,20 @@ impl Feed {
             proxy: self.settings.proxy.as_ref(),
         }
     }
+}
+
+/// What is verified of what is kept under `trust_dir`, for a supervisor that has no feed or cannot open it;
+/// nothing if no root was ever kept there. Nothing is changed.
+///
+/// # Errors
+/// It cannot be read.
+pub fn kept(trust_dir: &Path, channel: Channel) -> Result<Option<Trusted>, FeedError> {
+    let stored = Store::new(trust_dir).load()?;
+    if stored.roots.is_empty() {
+        return Ok(None);
+    }
+    let (trusted, _, _) = Trusted::load(None, stored, channel).map_err(FeedError::Refused)?;
+    Ok(Some(trusted))
 }
 
 /// Names come from this program and from hashes and numbers in verified files, so nothing needs escaping.

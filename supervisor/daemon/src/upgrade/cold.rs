@@ -12,16 +12,24 @@ use super::step::{RECORD_AGAIN, Step, bad, begin, not_dead, other_tag};
 pub(super) fn vacant(event: Event, now: Moment, rules: &Rules) -> Step {
     match event {
         Event::Asked(Ask::Upgrade { attempt, installed }) => begin(None, attempt, installed, now, rules),
-        Event::Asked(Ask::Rollback { .. } | Ask::Stop) | Event::Tick | Event::Acquired(_) => {
-            (State::Vacant, vec![])
-        }
+        Event::Asked(Ask::Rollback { .. } | Ask::Reconsider | Ask::Stop)
+        | Event::Tick
+        | Event::Acquired(_) => (State::Vacant, vec![]),
         Event::Launched(_) | Event::Stored(_) | Event::Said(..) => (State::Vacant, vec![]),
         Event::Ended(..) | Event::Closed(_) => (State::Vacant, vec![]),
     }
 }
 
-/// Starts a pair with nothing beside it.
+/// Starts a pair with nothing beside it, unless it is committed and must stay down: only a worker that runs
+/// can hand its state over, so no other release could start in its place.
 pub(super) fn start_cold(pair: Pair, tries: u32, now: Moment, rules: &Rules) -> Step {
+    if let Pair::Committed(release, _) = &pair
+        && let Some(why) = rules.keeps_down(release)
+    {
+        let step = Cold::Forbidden(why.to_owned());
+        // It waits for no moment.
+        return (State::Cold { pair, step, deadline: Moment::default(), tries }, vec![]);
+    }
     let (generation, origin) = match &pair {
         Pair::Genesis(_) => (None, Origin::Genesis),
         Pair::Committed(_, generation) => (Some(*generation), Origin::Cold),
@@ -145,7 +153,14 @@ fn with_undecided((state, mut effects): Step, first: Option<Attempt>, why: &str)
     (state, effects)
 }
 
-fn cold_kill(pair: Pair, worker: Worker, tries: u32, why: String, now: Moment, rules: &Rules) -> Step {
+pub(super) fn cold_kill(
+    pair: Pair,
+    worker: Worker,
+    tries: u32,
+    why: String,
+    now: Moment,
+    rules: &Rules,
+) -> Step {
     let kill = vec![Effect::Kill(worker.instance)];
     (State::Cold { pair, step: Cold::Failing(worker, why), deadline: now + rules.kill_alarm, tries }, kill)
 }

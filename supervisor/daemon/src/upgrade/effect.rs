@@ -102,6 +102,7 @@ impl Effect {
             Verdict::Wrong(why) => Verdict::Wrong(told(why)),
             Verdict::Unknown(why) => Verdict::Unknown(told(why)),
             Verdict::RolledBack(why) => Verdict::RolledBack(why),
+            Verdict::Withdrawn(why) => Verdict::Withdrawn(told(why)),
         };
         Effect::Conclude { attempt, verdict, gap_us }
     }

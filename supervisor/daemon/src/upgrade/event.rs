@@ -43,6 +43,8 @@ pub enum Ask {
         /// Who.
         uid: u32,
     },
+    /// What the publisher forbids ([`Rules::forbidden`](super::Rules)) may be something else than before.
+    Reconsider,
     /// A real stop.
     Stop,
 }

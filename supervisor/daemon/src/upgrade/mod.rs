@@ -34,6 +34,10 @@
 //! forward: until it is durable nothing is sealed, and if the new worker dies meanwhile the record is
 //! made durable first and the new pair started cold from it.
 //!
+//! **The publisher forbids a release** ([`Rules::forbidden`]): it is not started as a candidate, and one that
+//! is under way goes as if it had failed, up to the commit point. What serves goes on serving, and who
+//! yielded may resume; but [`Rules::revoked`] may keep what is committed from starting with nothing beside it.
+//!
 //! **A rehearsal** makes three hand-overs before the real probation: the cut, watched for a moment; the
 //! graceful way back; and, since the instance that yielded never holds again, a second one is started
 //! and cut over to under terms of its own. [`Rehearsal`] in the attempt says which of the three it is

@@ -30,7 +30,7 @@ pub fn next(verdict: &Verdict, failed: u32, unknown: u32, attempts: u32, after: 
         Verdict::Bad(reason) if failed >= attempts.max(1) => Next::Quarantine(reason.clone()),
         Verdict::Bad(_) => Next::Again(wait(failed)),
         Verdict::Wrong(reason) | Verdict::RolledBack(reason) => Next::Quarantine(reason.clone()),
-        Verdict::Unknown(_) => Next::Again(wait(unknown)),
+        Verdict::Unknown(_) | Verdict::Withdrawn(_) => Next::Again(wait(unknown)),
     }
 }
 
@@ -53,6 +53,11 @@ mod tests {
     fn wrong_data_and_an_operators_word_need_no_second_try() {
         assert!(matches!(next(&Verdict::Wrong("hash".into()), 1, 0, 3, &AFTER), Next::Quarantine(_)));
         assert!(matches!(next(&Verdict::RolledBack("asked".into()), 0, 0, 3, &AFTER), Next::Quarantine(_)));
+    }
+
+    #[test]
+    fn what_the_publisher_has_withdrawn_has_not_failed_here() {
+        assert_eq!(next(&Verdict::Withdrawn("revoked".into()), 0, 0, 1, &AFTER), Next::Again(AFTER[0]));
     }
 
     #[test]

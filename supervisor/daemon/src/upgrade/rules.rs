@@ -1,10 +1,15 @@
-//! The sequence's settings: every deadline and limit, all of them from the configuration.
+//! The sequence's settings: every deadline and limit from the configuration, and what the publisher forbids.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::judge::Limits;
+use bumpless_shared::digest::Digest;
+use bumpless_shared::release::Release;
 
-/// How long each step may take, and what probation allows.
+use super::judge::Limits;
+use crate::config::Revoked;
+
+/// How long each step may take, what probation allows, and what must not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Fetching one release.
@@ -45,9 +50,40 @@ pub struct Rules {
     pub reserve: u64,
     /// What probation allows.
     pub limits: Limits,
+    /// What must not start, nor be committed. Whenever it changes, the sequence is asked to reconsider
+    /// ([`Ask::Reconsider`](super::Ask::Reconsider)).
+    pub forbidden: Forbidden,
+    /// Whether what is committed starts all the same.
+    pub revoked: Revoked,
+}
+
+/// Releases that must not run, each with the reason, as in "1.2.0 is revoked by the publisher". Of those that
+/// could be started here; it says nothing about others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forbidden(BTreeMap<Digest, String>);
+
+impl Forbidden {
+    /// Why this one must not run, if so.
+    pub fn why(&self, release: &Release) -> Option<&str> {
+        self.0.get(&release.sha256).map(String::as_str)
+    }
+}
+
+impl FromIterator<(Digest, String)> for Forbidden {
+    fn from_iter<T: IntoIterator<Item = (Digest, String)>>(all: T) -> Forbidden {
+        Forbidden(all.into_iter().collect())
+    }
 }
 
 impl Rules {
+    /// Why what is committed does not start, if so.
+    pub fn keeps_down(&self, committed: &Release) -> Option<&str> {
+        match self.revoked {
+            Revoked::Run => None,
+            Revoked::Stop => self.forbidden.why(committed),
+        }
+    }
+
     /// How long to wait after the given number of failed cold starts in a row.
     pub fn restart_after(&self, tries: u32) -> Duration {
         match tries {

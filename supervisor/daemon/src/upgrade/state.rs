@@ -96,6 +96,8 @@ pub enum Verdict {
     Unknown(String),
     /// The operator took it back.
     RolledBack(String),
+    /// The publisher has forbidden it meanwhile. It did not fail here: allowed again, it is tried again.
+    Withdrawn(String),
 }
 
 impl Verdict {
@@ -103,7 +105,8 @@ impl Verdict {
     pub fn reason(&self) -> &str {
         match self {
             Verdict::Good => "good",
-            Verdict::Bad(why) | Verdict::Wrong(why) | Verdict::Unknown(why) | Verdict::RolledBack(why) => why,
+            Verdict::Bad(why) | Verdict::Wrong(why) | Verdict::Unknown(why) => why,
+            Verdict::RolledBack(why) | Verdict::Withdrawn(why) => why,
         }
     }
 }
@@ -238,6 +241,9 @@ pub enum Cold {
     Failing(Worker, String),
     /// The next try comes at the deadline.
     Waiting(String),
+    /// It must not run, for this reason, and the configuration wants that obeyed. Nothing is started until
+    /// one of the two is otherwise.
+    Forbidden(String),
 }
 
 /// What is being made level.

@@ -7,14 +7,14 @@
 use bumpless_os::process::Ending;
 use bumpless_shared::control::{Command, Instance, Origin, Suspicion, Tag, Trouble};
 
-use super::cold::{clear, clearing, cold, start_cold, stopping, vacant};
+use super::cold::{clear, clearing, cold, cold_kill, start_cold, stopping, vacant};
 use super::effect::{Effect, RecordTerm};
 use super::event::{Acquired, Ask, Event, Launched, Said, Stored};
 use super::judge::{Baseline, Judge};
 use super::rules::Rules;
 use super::state::{
-    After, Attempt, Back, Commit, Hashes, Levelling, Moment, Old, Pair, Rehearsal, Return, Reverse, Serving,
-    State, Terms, Verdict, Worker,
+    After, Attempt, Back, Cold, Commit, Hashes, Levelling, Moment, Old, Pair, Rehearsal, Return, Reverse,
+    Serving, State, Terms, Verdict, Worker,
 };
 
 pub(super) type Step = (State, Vec<Effect>);
@@ -25,8 +25,11 @@ impl State {
         if let Event::Asked(Ask::Stop) = event {
             return self.stop(now, rules);
         }
+        if let Event::Asked(Ask::Reconsider) = event {
+            return self.reconsider(now, rules);
+        }
         if let Event::Launched(Launched::Running(worker)) = &event
-            && !self.awaits_process()
+            && !self.awaits(worker)
         {
             return self.too_late(worker.clone(), now, rules);
         }
@@ -210,7 +213,8 @@ impl State {
         let Some(serving) = self.serving().map(|serving| serving.worker.clone()) else {
             return (self, vec![]);
         };
-        let mut effects = vec![Effect::Alarm(format!("{why}; release {} starts again", serving.release))];
+        let again = if rules.keeps_down(&serving.release).is_none() { "starts" } else { "may not start" };
+        let mut effects = vec![Effect::Alarm(format!("{why}; release {} {again} again", serving.release))];
         if let State::Fetching { .. } | State::Installing { .. } = self {
             effects.push(Effect::CancelAcquire);
         }
@@ -227,6 +231,74 @@ impl State {
             effects.push(Effect::conclude(attempt.clone(), verdict, None));
         }
         clear(dying, After::Cold(serving.release, serving.generation), effects, now, rules)
+    }
+
+    /// The publisher may have forbidden what is under way, or allowed what was not started.
+    ///
+    /// A release that must not run is not committed: before the cut it is backed out, from then on until the
+    /// commit point it is taken back, killed like a bad one. The old worker resumes whatever is said of its
+    /// own release: it runs already. Behind the commit point, and where one worker serves alone, nothing
+    /// happens: what runs goes on.
+    fn reconsider(self, now: Moment, rules: &Rules) -> Step {
+        if let State::Cold { pair, step: Cold::Forbidden(_), tries, .. } = self {
+            return start_cold(pair, tries, now, rules);
+        }
+        let verdict = self.attempt().and_then(|attempt| withdrawn(attempt, rules));
+        let Some(verdict) = verdict else { return (self, vec![]) };
+        match self {
+            State::Fetching { serving, attempt, .. } | State::Installing { serving, attempt, .. } => {
+                let effects = vec![Effect::CancelAcquire, Effect::conclude(attempt, verdict, None)];
+                (serving.map_or(State::Vacant, State::Steady), effects)
+            }
+            State::Starting { serving, attempt, new: None, .. } => {
+                (State::Steady(serving), vec![Effect::conclude(attempt, verdict, None)])
+            }
+            State::Starting { serving, attempt, new: Some(new), .. }
+            | State::Syncing { serving, attempt, new, .. }
+            | State::Level { serving, attempt, new, .. } => {
+                back_out(Candidate { serving, attempt, new }, verdict, vec![], now, rules)
+            }
+            State::Cutting { old, new, attempt, terms, gap_us, .. } => {
+                kill_new(Cut { old, new, attempt, terms, gap_us }, verdict, now, rules)
+            }
+            State::Probation { old, new, attempt, terms, gap_us, .. }
+            | State::Committing {
+                old,
+                new,
+                attempt,
+                terms,
+                gap_us,
+                step: Commit::Hashing(_) | Commit::Persisting(_) | Commit::Retiring,
+                ..
+            } => condemned(Watch { old, new, attempt, terms, gap_us }, verdict, now, rules),
+            // A rehearsal would go on with another instance.
+            State::Reversing { old, new, attempt, terms, step, why, gap_us, deadline } => {
+                let why = Return::Ends(why.or(verdict));
+                (State::Reversing { old, new, attempt, terms, step, why, gap_us, deadline }, vec![])
+            }
+            State::Cold { pair: Pair::Genesis(attempt), step, deadline, tries } => match step {
+                Cold::Spawning => (State::Vacant, vec![Effect::conclude(attempt, verdict, None)]),
+                Cold::Opening(worker) => {
+                    let why = verdict.reason().to_owned();
+                    cold_kill(Pair::Genesis(attempt), worker, tries, why, now, rules)
+                }
+                Cold::Recording(..)
+                | Cold::Going(..)
+                | Cold::Failing(..)
+                | Cold::Waiting(_)
+                | Cold::Forbidden(_) => {
+                    (State::Cold { pair: Pair::Genesis(attempt), step, deadline, tries }, vec![])
+                }
+            },
+            state @ State::Committing {
+                step: Commit::Recording | Commit::Sealing | Commit::Draining, ..
+            } => (state, vec![]),
+            state @ (State::RollingBack { .. } | State::BackingOut { .. }) => (state, vec![]),
+            state @ (State::Vacant | State::Steady(_) | State::Cold { pair: Pair::Committed(..), .. }) => {
+                (state, vec![])
+            }
+            state @ (State::Clearing { .. } | State::Stopping { .. } | State::Stopped) => (state, vec![]),
+        }
     }
 }
 
@@ -293,7 +365,7 @@ fn steady(serving: Serving, event: Event, now: Moment, rules: &Rules) -> Step {
         Event::Asked(Ask::Upgrade { attempt, installed }) => {
             begin(Some(serving), attempt, installed, now, rules)
         }
-        Event::Asked(Ask::Rollback { .. } | Ask::Stop)
+        Event::Asked(Ask::Rollback { .. } | Ask::Reconsider | Ask::Stop)
         | Event::Tick
         | Event::Acquired(_)
         | Event::Launched(_) => (State::Steady(serving), vec![]),
@@ -379,7 +451,7 @@ fn acquiring(
             end(serving, attempt, verdict, vec![Effect::CancelAcquire])
         }
         Event::Acquired(Acquired::Fetched | Acquired::Installed)
-        | Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
+        | Event::Asked(Ask::Upgrade { .. } | Ask::Reconsider | Ask::Stop)
         | Event::Tick
         | Event::Launched(_)
         | Event::Stored(_)
@@ -393,7 +465,17 @@ fn asked_back(uid: u32) -> Verdict {
     Verdict::RolledBack(format!("taken back by the operator (uid {uid})"))
 }
 
+/// How an upgrade to a release ends that must not run, if so.
+fn withdrawn(attempt: &Attempt, rules: &Rules) -> Option<Verdict> {
+    let why = rules.forbidden.why(&attempt.to)?;
+    Some(Verdict::Withdrawn(format!("{} {why}", attempt.to.version)))
+}
+
 fn start_new(serving: Option<Serving>, attempt: Attempt, now: Moment, rules: &Rules) -> Step {
+    if let Some(verdict) = withdrawn(&attempt, rules) {
+        let conclude = Effect::conclude(attempt, verdict, None);
+        return (serving.map_or(State::Vacant, State::Steady), vec![conclude]);
+    }
     let Some(serving) = serving else {
         // There is nothing that a rehearsal could hand back to.
         let attempt = Attempt { rehearsal: Rehearsal::Off, ..attempt };
@@ -435,7 +517,7 @@ fn starting(
                 (State::Steady(serving), vec![Effect::conclude(attempt, verdict, None)])
             }
             Event::Tick
-            | Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
+            | Event::Asked(Ask::Upgrade { .. } | Ask::Reconsider | Ask::Stop)
             | Event::Acquired(_)
             | Event::Stored(_)
             | Event::Said(..)
@@ -657,7 +739,7 @@ fn candidate_fails(
             back_out(candidate, verdict, vec![], now, rules)
         }
         Event::Tick
-        | Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
+        | Event::Asked(Ask::Upgrade { .. } | Ask::Reconsider | Ask::Stop)
         | Event::Acquired(_)
         | Event::Launched(_)
         | Event::Stored(_)
@@ -784,7 +866,7 @@ fn cutting(cut: Cut, baseline: Baseline, deadline: Moment, event: Event, now: Mo
             lost_old(cut, verdict, now, rules)
         }
         Event::Tick
-        | Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
+        | Event::Asked(Ask::Upgrade { .. } | Ask::Reconsider | Ask::Stop)
         | Event::Acquired(_)
         | Event::Launched(_)
         | Event::Stored(_)
@@ -985,7 +1067,7 @@ fn probation(
             let Watch { old, new, attempt, terms, gap_us } = watch;
             (State::Probation { old, new, attempt, terms, gap_us, judge, until }, effects)
         }
-        Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
+        Event::Asked(Ask::Upgrade { .. } | Ask::Reconsider | Ask::Stop)
         | Event::Acquired(_)
         | Event::Launched(_)
         | Event::Stored(_)
@@ -1475,7 +1557,7 @@ fn reversing(
         (
             step,
             Event::Tick
-            | Event::Asked(Ask::Upgrade { .. } | Ask::Stop)
+            | Event::Asked(Ask::Upgrade { .. } | Ask::Reconsider | Ask::Stop)
             | Event::Acquired(_)
             | Event::Launched(_)
             | Event::Stored(_)

@@ -13,8 +13,10 @@ use bumpless_shared::release::Release;
 
 use super::judge::Limits;
 use super::recovery::{Found, Intent, Survivor, recover};
-use super::state::{Back, Commit, Old, Pair, Return, Serving};
+use super::rules::Forbidden;
+use super::state::{Back, Cold, Commit, Hashes, Levelling, Old, Pair, Return, Serving};
 use super::*;
+use crate::config::Revoked;
 use bumpless_shared::control::Role;
 
 fn rules() -> Rules {
@@ -48,6 +50,8 @@ fn rules() -> Rules {
             p99_floor: Duration::from_millis(50),
             min_sample: 50,
         },
+        forbidden: Forbidden::default(),
+        revoked: Revoked::Run,
     }
 }
 
@@ -412,6 +416,264 @@ fn conclusion(effects: &[Effect]) -> Option<&Verdict> {
 }
 
 /// Taken back by its operator in probation, up to the moment when the old worker holds again.
+/// The publisher has revoked these.
+fn revoked(policy: Revoked, numbers: &[u8]) -> Rules {
+    let why = |number: &u8| (release(*number).sha256, "is revoked by the publisher".to_owned());
+    Rules { forbidden: numbers.iter().map(why).collect(), revoked: policy, ..rules() }
+}
+
+fn reconsidered(state: State, rules: &Rules) -> (State, Vec<Effect>) {
+    state.step(Event::Asked(Ask::Reconsider), at(1), rules)
+}
+
+fn withdrawn() -> Verdict {
+    Verdict::Withdrawn("1.1.0 is revoked by the publisher".into())
+}
+
+fn spawns(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Spawn { .. }))
+}
+
+fn committing(step: Commit) -> State {
+    State::Committing {
+        old: Old::Warm(worker(1, 0), at(0)),
+        new: worker(2, 1),
+        attempt: attempt(),
+        terms: TERMS,
+        gap_us: None,
+        step,
+        deadline: at(20),
+        heard: at(0),
+    }
+}
+
+#[test]
+fn a_release_that_is_revoked_before_its_process_exists_is_given_up_and_never_started() {
+    let rules = revoked(Revoked::Run, &[1]);
+    let (serving, attempt, deadline) = (Some(serving()), attempt(), at(100));
+    let fetching = State::Fetching { serving: serving.clone(), attempt: attempt.clone(), deadline };
+    let installing = State::Installing { serving: serving.clone(), attempt: attempt.clone(), deadline };
+    for state in [fetching, installing.clone()] {
+        let (state, effects) = reconsidered(state, &rules);
+        assert!(matches!(state, State::Steady(_)), "{state:?}");
+        assert_eq!((conclusion(&effects), effects.len()), (Some(&withdrawn()), 2));
+        assert_eq!(effects[0], Effect::CancelAcquire);
+    }
+    // It was known before, and whatever would start it does not.
+    let installed = Event::Asked(Ask::Upgrade { attempt: attempt.clone(), installed: true });
+    let steady = || State::Steady(serving.clone().unwrap());
+    let ways = [
+        (installing, Event::Acquired(Acquired::Installed)),
+        (steady(), installed.clone()),
+        (State::Vacant, installed),
+    ];
+    for (state, event) in ways {
+        let (state, effects) = state.step(event, at(1), &rules);
+        assert!(matches!(state, State::Steady(_) | State::Vacant), "{state:?}");
+        assert_eq!((conclusion(&effects), spawns(&effects)), (Some(&withdrawn()), false));
+    }
+    let new = None;
+    let starting = State::Starting { serving: serving.clone().unwrap(), attempt, new, deadline };
+    let (state, effects) = reconsidered(starting, &rules);
+    assert_eq!((&state, conclusion(&effects)), (&steady(), Some(&withdrawn())));
+    // The process that comes all the same is killed.
+    let (state, effects) = state.step(Event::Launched(Launched::Running(worker(2, 1))), at(1), &rules);
+    assert_eq!((state, &effects[0]), (steady(), &Effect::Kill(2)));
+}
+
+#[test]
+fn a_process_of_another_release_than_the_one_that_is_waited_for_is_killed() {
+    // Release 1 was given up while its binary was verified, and release 2 begun since.
+    let attempt = Attempt { to: release(2), ..attempt() };
+    let starting = State::Starting { serving: serving(), attempt, new: None, deadline: at(60) };
+    let cold = State::Cold {
+        pair: Pair::Committed(release(0), 1),
+        step: Cold::Spawning,
+        deadline: at(60),
+        tries: 0,
+    };
+    for (state, its) in [(starting, worker(3, 2)), (cold, worker(1, 0))] {
+        let late = Event::Launched(Launched::Running(worker(2, 1)));
+        let (after, effects) = step(state.clone(), late, 1);
+        assert_eq!((&after, &effects[0]), (&state, &Effect::Kill(2)));
+        let (_, effects) = step(after, Event::Launched(Launched::Running(its)), 1);
+        assert_eq!(effects, []);
+    }
+}
+
+#[test]
+fn a_candidate_that_is_revoked_before_the_cut_is_backed_out_with_that_reason() {
+    let (serving, attempt, new, deadline) = (serving(), attempt(), worker(2, 1), at(100));
+    let level = |step| State::Level {
+        serving: serving.clone(),
+        attempt: attempt.clone(),
+        new: new.clone(),
+        step,
+        deadline,
+    };
+    let states = [
+        State::Starting {
+            serving: serving.clone(),
+            attempt: attempt.clone(),
+            new: Some(new.clone()),
+            deadline,
+        },
+        State::Syncing {
+            serving: serving.clone(),
+            attempt: attempt.clone(),
+            new: new.clone(),
+            left: 9,
+            deadline,
+        },
+        level(Levelling::Hashing(Hashes::default())),
+        level(Levelling::Preparing(TERMS)),
+    ];
+    for state in states {
+        let (state, effects) = reconsidered(state, &revoked(Revoked::Run, &[1]));
+        assert_eq!(effects, [Effect::Kill(2)]);
+        // What the holder complains of when the link breaks does not put the blame on the release.
+        let (state, _) = step(state, Event::Said(1, Said::Suspects(Suspicion::Failing, "link".into())), 2);
+        let (state, effects) = step(state, Event::Ended(2, KILLED), 2);
+        assert!(matches!(state, State::Steady(_)), "{state:?}");
+        assert_eq!(conclusion(&effects), Some(&withdrawn()));
+    }
+}
+
+#[test]
+fn a_candidate_that_is_revoked_between_the_cut_and_the_commit_point_is_killed_and_the_old_one_resumes() {
+    let states = [
+        cutting(Rehearsal::Off),
+        probation(),
+        committing(Commit::Hashing(Hashes::default())),
+        committing(Commit::Persisting(1)),
+        committing(Commit::Retiring),
+    ];
+    for state in states {
+        // The old one runs already: what is said of its release keeps nobody from resuming.
+        let rules = revoked(Revoked::Stop, &[0, 1]);
+        let (state, effects) = reconsidered(state, &rules);
+        assert_eq!(effects, [Effect::Kill(2)]);
+        let (state, effects) = state.step(Event::Ended(2, KILLED), at(2), &rules);
+        assert_eq!(effects[0], Effect::Tell(1, Command::Resume { term: 3 }));
+        let (state, _) = state.step(Event::Said(1, Said::Resumed(3, 900)), at(2), &rules);
+        let (state, effects) = state.step(Event::Said(1, Said::Persisted), at(2), &rules);
+        assert!(matches!(state, State::Steady(_)), "{state:?}");
+        assert_eq!(conclusion(&effects), Some(&withdrawn()));
+    }
+}
+
+#[test]
+fn behind_the_commit_point_a_revoked_release_goes_on() {
+    for step in [Commit::Recording, Commit::Sealing, Commit::Draining] {
+        let state = committing(step);
+        assert_eq!(reconsidered(state.clone(), &revoked(Revoked::Stop, &[0, 1])), (state, vec![]));
+    }
+    let state = State::Steady(serving());
+    assert_eq!(reconsidered(state.clone(), &revoked(Revoked::Stop, &[0])), (state, vec![]));
+}
+
+#[test]
+fn a_candidate_that_may_run_is_not_touched_by_what_is_said_of_others() {
+    for state in [probation(), committing(Commit::Retiring), cutting(Rehearsal::Off)] {
+        assert_eq!(reconsidered(state.clone(), &revoked(Revoked::Stop, &[0, 2])), (state, vec![]));
+    }
+}
+
+#[test]
+fn a_rehearsal_of_a_revoked_release_ends_with_its_way_back() {
+    let rules = revoked(Revoked::Run, &[1]);
+    let (state, effects) = reconsidered(to_hand_back(), &rules);
+    assert!(effects.is_empty());
+    assert!(matches!(&state, State::Reversing { why: Return::Ends(verdict), .. } if *verdict == withdrawn()));
+}
+
+#[test]
+fn a_first_release_that_is_revoked_while_it_opens_its_state_is_killed_and_not_committed() {
+    let attempt = Attempt { from: None, ..attempt() };
+    let pair = Pair::Genesis(attempt);
+    let rules = revoked(Revoked::Run, &[1]);
+    let cold = |step| State::Cold { pair: pair.clone(), step, deadline: at(60), tries: 0 };
+    let (state, effects) = reconsidered(cold(Cold::Spawning), &rules);
+    assert_eq!((state, conclusion(&effects)), (State::Vacant, Some(&withdrawn())));
+    let (state, effects) = reconsidered(cold(Cold::Opening(worker(1, 1))), &rules);
+    assert_eq!(effects, [Effect::Kill(1)]);
+    let (state, effects) = state.step(Event::Said(1, Said::Ready(0)), at(1), &rules);
+    assert!(effects.is_empty(), "{effects:?}");
+    let (state, effects) = state.step(Event::Ended(1, KILLED), at(1), &rules);
+    assert!(state == State::Vacant && conclusion(&effects).is_some(), "{state:?} {effects:?}");
+}
+
+/// Everything by which what is committed is started with nothing beside it.
+fn cold_starts() -> Vec<(&'static str, State, Event)> {
+    let waiting = State::Cold {
+        pair: Pair::Committed(release(0), 1),
+        step: Cold::Waiting("it exited".into()),
+        deadline: at(1),
+        tries: 3,
+    };
+    let dead =
+        State::Clearing { dying: vec![worker(1, 0)], after: state::After::Cold(release(0), 1), alarm: at(9) };
+    vec![
+        ("the worker that serves has crashed", State::Steady(serving()), Event::Ended(1, KILLED)),
+        ("a worker that had to die is dead", dead, Event::Ended(1, KILLED)),
+        ("the next try has come", waiting, Event::Tick),
+    ]
+}
+
+fn found() -> Found {
+    Found { committed: Some((release(0), 1)), intent: None, alive: vec![] }
+}
+
+#[test]
+fn where_revoked_is_stop_what_is_committed_and_revoked_does_not_start_anew_in_any_way() {
+    let rules = revoked(Revoked::Stop, &[0]);
+    let down = |state: &State| {
+        let State::Cold { pair: Pair::Committed(_, 1), step: Cold::Forbidden(why), .. } = state else {
+            panic!("{state:?}")
+        };
+        assert_eq!(why, "is revoked by the publisher");
+        assert_eq!((state.next_tick(&rules), state.workers()), (None, vec![]));
+    };
+    let (state, effects) = recover(found(), at(0), &rules);
+    down(&state);
+    assert!(!spawns(&effects));
+    for (how, before, event) in cold_starts() {
+        let (state, effects) = before.step(event, at(1), &rules);
+        down(&state);
+        assert!(!spawns(&effects), "{how}");
+    }
+    // Nothing but the publisher's word, or a configuration that is read anew, changes that.
+    let attempt = Attempt { from: Some(release(0)), ..attempt() };
+    for event in [
+        Event::Tick,
+        Event::Asked(Ask::Reconsider),
+        Event::Asked(Ask::Upgrade { attempt, installed: true }),
+        Event::Asked(Ask::Rollback { uid: 0 }),
+    ] {
+        assert_eq!(state.clone().step(event, at(9), &rules), (state.clone(), vec![]));
+    }
+    let (state, effects) = reconsidered(state, &revoked(Revoked::Stop, &[]));
+    assert!(matches!(state, State::Cold { step: Cold::Spawning, .. }) && spawns(&effects));
+}
+
+#[test]
+fn a_stop_ends_a_node_that_is_kept_down() {
+    let (state, _) = recover(found(), at(0), &revoked(Revoked::Stop, &[0]));
+    let (state, effects) = step(state, Event::Asked(Ask::Stop), 1);
+    assert_eq!((state, effects), (State::Stopped, vec![]));
+}
+
+#[test]
+fn where_revoked_is_run_what_is_committed_starts_whatever_is_said_of_it() {
+    let rules = revoked(Revoked::Run, &[0]);
+    let (state, effects) = recover(found(), at(0), &rules);
+    assert!(matches!(state, State::Cold { step: Cold::Spawning, .. }) && spawns(&effects));
+    for (how, before, event) in cold_starts() {
+        let (_, effects) = before.step(event, at(1), &rules);
+        assert!(spawns(&effects), "{how}");
+    }
+}
+
 fn handed_back() -> State {
     let (state, effects) = step(probation(), Event::Asked(Ask::Rollback { uid: 7 }), 1);
     assert_eq!(effects, [Effect::Tell(1, Command::Prepare { term: 3, reserve: None })]);
@@ -924,10 +1186,8 @@ impl World {
                     (Verdict::Bad(_) | Verdict::Wrong(_), Rehearsal::Cut) => self.reached.bumped[0] += 1,
                     (Verdict::Bad(_) | Verdict::Wrong(_), Rehearsal::Back) => self.reached.bumped[1] += 1,
                     (Verdict::Bad(_) | Verdict::Wrong(_), Rehearsal::Again) => self.reached.bumped[2] += 1,
-                    (
-                        Verdict::Bad(_) | Verdict::Wrong(_) | Verdict::Unknown(_) | Verdict::RolledBack(_),
-                        _,
-                    ) => {}
+                    (Verdict::Bad(_) | Verdict::Wrong(_) | Verdict::Unknown(_), _) => {}
+                    (Verdict::RolledBack(_) | Verdict::Withdrawn(_), _) => {}
                 }
                 self.attempt = None;
                 self.intent = None;

@@ -104,7 +104,7 @@ impl State {
         let serving = self.serving().map(|serving| silent(serving.heard));
         let deadline = match self {
             // Whatever comes of these comes as an event of its own, however long it takes.
-            State::Cold { step: Cold::Spawning | Cold::Recording(..), .. } => None,
+            State::Cold { step: Cold::Spawning | Cold::Recording(..) | Cold::Forbidden(_), .. } => None,
             State::Cold { deadline, .. }
             | State::Fetching { deadline, .. }
             | State::Installing { deadline, .. }
@@ -137,8 +137,24 @@ impl State {
         }
     }
 
-    pub(super) fn awaits_process(&self) -> bool {
-        matches!(self, State::Starting { new: None, .. } | State::Cold { step: Cold::Spawning, .. })
+    /// Whether this process, which is about to run or has just begun to, is waited for. Verifying a binary takes
+    /// a while, and what it was for may be over since, or something else have begun.
+    pub fn awaits(&self, process: &Worker) -> bool {
+        match self {
+            State::Starting { new: None, attempt, .. } => attempt.to == process.release,
+            State::Cold { pair, step: Cold::Spawning, .. } => match pair {
+                Pair::Genesis(attempt) => attempt.to == process.release,
+                Pair::Committed(release, generation) => {
+                    *release == process.release && *generation == process.generation
+                }
+            },
+            State::Starting { new: Some(_), .. } | State::Cold { .. } => false,
+            State::Vacant | State::Steady(_) | State::Fetching { .. } | State::Installing { .. } => false,
+            State::Syncing { .. } | State::Level { .. } | State::Cutting { .. } => false,
+            State::Probation { .. } | State::Committing { .. } | State::Reversing { .. } => false,
+            State::RollingBack { .. } | State::BackingOut { .. } | State::Clearing { .. } => false,
+            State::Stopping { .. } | State::Stopped => false,
+        }
     }
 }
 
@@ -150,7 +166,7 @@ impl Cold {
             | Cold::Recording(worker, _)
             | Cold::Going(worker, _)
             | Cold::Failing(worker, _) => Some(worker),
-            Cold::Spawning | Cold::Waiting(_) => None,
+            Cold::Spawning | Cold::Waiting(_) | Cold::Forbidden(_) => None,
         }
     }
 }

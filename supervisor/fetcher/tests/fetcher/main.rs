@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bans;
 mod feed;
 mod fetch;
 mod flaky;

@@ -229,6 +229,30 @@ async fn releases_are_listed_linked_and_removed() {
 }
 
 #[tokio::test]
+async fn the_release_before_is_found_whatever_lies_beside_it_and_one_that_cannot_be_read_is_an_error() {
+    let mut lab = Lab::new(BYTES);
+    let (_, first) = install(&lab).await.unwrap();
+    lab.release("1.1.0", b"the next node");
+    let (_, second) = install(&lab).await.unwrap();
+    let releases = lab.releases();
+    assert_eq!(releases.previous().unwrap(), None);
+    releases.link_previous(&first).unwrap();
+    let damage = |release: &Release| {
+        let json = worker(&lab, release).with_file_name("release.json");
+        fs::remove_file(&json).unwrap();
+        fs::write(json, b"{").unwrap();
+    };
+    damage(&second);
+    assert_eq!(releases.previous().unwrap().map(|record| record.release()), Some(first.clone()));
+    assert_eq!((releases.counter(&first), releases.counter(&second)), (Some(1), None));
+    damage(&first);
+    let error = releases.previous().unwrap_err();
+    assert!(error.to_string().contains("release.json"), "{error}");
+    releases.remove(&first).unwrap();
+    assert_eq!(releases.previous().unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_release_in_anothers_directory_is_an_error_that_names_the_file() {
     let lab = Lab::new(BYTES);
     let (_, release) = install(&lab).await.unwrap();

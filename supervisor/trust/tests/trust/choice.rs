@@ -3,7 +3,7 @@ use crate::feed::*;
 use bumpless_shared::control::StateRange;
 use bumpless_shared::release::Release;
 use bumpless_shared::version::Range;
-use bumpless_trust::document::{Elders, ReleaseDocument};
+use bumpless_trust::document::{Elders, ReleaseDocument, Stage};
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::{Choice, Forbidden, Machine, Refused, Request, Role, Running, Trusted, WhyNot};
 
@@ -165,6 +165,42 @@ fn a_release_below_the_floor_is_neither_chosen_nor_gone_back_to() {
     let below = Forbidden::BelowFloor { counter: 2, floor: 3 };
     assert_eq!(newest(raise), Err(WhyNot::Forbidden(version("1.1.0"), below.clone())));
     assert_eq!(published(raise).forbids(&sha256(b"1.1.0"), 2), Some(below));
+}
+
+#[test]
+fn where_what_runs_is_forbidden_an_urgent_release_comes_before_its_turn_and_any_other_one_waits() {
+    let later = |change: &dyn Fn(&mut Feed)| {
+        newest(|feed| {
+            let rollout = &mut feed.index.releases[0].rollout;
+            (rollout.start, rollout.stages) = (NOW, vec![Stage { after: DAY, permille: 1000 }]);
+            change(feed);
+        })
+    };
+    let urgent = |feed: &mut Feed| feed.index.releases[0].urgent = true;
+    let revoked = |feed: &mut Feed| feed.index.revoked = vec![sha256(b"1.0.0")];
+    let waits = |found| matches!(found, Err(WhyNot::NotYet { at: Some(_), .. }));
+    assert!(waits(later(&|_| ())) && waits(later(&urgent)) && waits(later(&revoked)));
+    let both = |feed: &mut Feed| {
+        urgent(feed);
+        revoked(feed);
+    };
+    assert_eq!(later(&both).unwrap(), "1.1.0");
+    let below_the_floor = |feed: &mut Feed| {
+        urgent(feed);
+        feed.index.min_release_counter = 2;
+    };
+    assert_eq!(later(&below_the_floor).unwrap(), "1.1.0");
+    // It neither begins a rollout nor widens it.
+    let tomorrow = |feed: &mut Feed| {
+        both(feed);
+        feed.index.releases[0].rollout.start = NOW + DAY;
+    };
+    assert!(waits(later(&tomorrow)));
+    let nobody = |feed: &mut Feed| {
+        both(feed);
+        feed.index.releases[0].rollout.stages = vec![Stage { after: 0, permille: 0 }];
+    };
+    assert!(matches!(later(&nobody), Err(WhyNot::NotYet { at: None, .. })));
 }
 
 #[test]
