@@ -107,6 +107,9 @@ pub struct Feed {
 pub struct Fetch {
     /// The fetcher; `None`: `bumpless-fetch` beside the supervisor's own executable.
     pub program: Option<PathBuf>,
+    /// The user that it runs as, by name; `None`: `bumpless-fetch` if the supervisor is root and there is
+    /// such a user, and the supervisor's own otherwise.
+    pub user: Option<String>,
     /// For the connection to stand.
     #[serde(deserialize_with = "duration")]
     pub connect_timeout: Duration,
@@ -285,6 +288,7 @@ impl Default for Fetch {
     fn default() -> Fetch {
         Fetch {
             program: None,
+            user: None,
             connect_timeout: secs(10),
             // A quarter of a megabyte at the most, at the minimum rate, with time to connect.
             metadata_timeout: secs(60),

@@ -255,6 +255,7 @@ fn open_feed(config: &Config, paths: &Paths, ledger: &mut Ledger) -> Result<Feed
         channel,
         root: config.feed.root.clone(),
         fetcher: config.fetch.program.clone(),
+        user: config.fetch.user.clone(),
         ca_file: config.feed.ca_file.clone(),
         allow_http_loopback: config.feed.allow_http_loopback,
         proxy,

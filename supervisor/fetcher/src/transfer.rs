@@ -91,15 +91,15 @@ impl Error for TransferError {}
 /// Why not. What was written by then may be gone on with, and is worth nothing before all of it is
 /// verified.
 pub async fn transfer(
+    client: &Client,
     arguments: &Arguments,
     file: &mut File,
     mut progress: impl FnMut(u64, Option<u64>),
 ) -> Result<(), TransferError> {
     let end = Instant::now() + arguments.total_timeout;
-    let client = client(arguments)?;
     let mut from = arguments.from;
     let mut answer = loop {
-        let answer = ask(&client, arguments, from, end).await?;
+        let answer = ask(client, arguments, from, end).await?;
         match begins(&answer, from)? {
             Some(at) => {
                 from = at;
@@ -212,7 +212,11 @@ fn begin_at(file: &mut File, from: u64) -> std::io::Result<()> {
     file.seek(SeekFrom::Start(from)).map(|_| ())
 }
 
-fn client(arguments: &Arguments) -> Result<Client, TransferError> {
+/// Reads the certificates, which is all that it needs of this machine's files; nothing is sent yet.
+///
+/// # Errors
+/// The certificates, or the proxy.
+pub fn client(arguments: &Arguments) -> Result<Client, TransferError> {
     let setup = |what: &str, error: &dyn fmt::Display| TransferError::Setup(format!("{what}: {error}"));
     let mut builder = Client::builder()
         .no_proxy()

@@ -30,6 +30,13 @@ pub enum FeedError {
         /// Why.
         source: io::Error,
     },
+    /// The user that it should run as is not there, or cannot be looked up.
+    NoUser {
+        /// Its name.
+        name: String,
+        /// Why it cannot be looked up.
+        source: Option<io::Error>,
+    },
     /// The fetcher ended without the file.
     Fetch {
         /// From where.
@@ -133,6 +140,7 @@ impl FeedError {
             FeedError::NoPlace
             | FeedError::Root { .. }
             | FeedError::Fetcher { .. }
+            | FeedError::NoUser { .. }
             | FeedError::FetcherDied { .. }
             | FeedError::Staging { .. }
             | FeedError::Store { .. }
@@ -186,11 +194,26 @@ impl fmt::Display for FeedError {
             FeedError::Refused(why) => {
                 write!(f, "{why}. Nothing of it was kept; what was verified before stays in force")
             }
-            FeedError::Fetcher { program, source } => write!(
+            FeedError::Fetcher { program, source } => {
+                let hint = match source.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        "let the fetcher's user execute it, and the supervisor run programs as that user (fetch.user)"
+                    }
+                    _ => "install bumpless-fetch there, or set fetch.program",
+                };
+                write!(
+                    f,
+                    "cannot run the fetcher {}: {source}. Nothing new is installed; {hint}",
+                    program.display()
+                )
+            }
+            FeedError::NoUser { name, source: None } => write!(
                 f,
-                "cannot run the fetcher {}: {source}. Nothing new is installed; install bumpless-fetch there, or set \
-                 fetch.program",
-                program.display()
+                "there is no user {name} to run the fetcher. Nothing new is installed; create it, or correct fetch.user"
+            ),
+            FeedError::NoUser { name, source: Some(source) } => write!(
+                f,
+                "the user {name} (fetch.user) cannot be looked up to run the fetcher: {source}. It is tried again later"
             ),
             FeedError::Fetch { url, exit, text } => match exit {
                 Exit::NotFound => write!(f, "{url}: the feed has no such file"),
@@ -263,6 +286,7 @@ impl std::error::Error for FeedError {
             | FeedError::Folder { source, .. }
             | FeedError::Staging { source, .. }
             | FeedError::Store { source, .. } => Some(source),
+            FeedError::NoUser { source, .. } => source.as_ref().map(|source| source as _),
             FeedError::Refused(source) => Some(source),
             FeedError::NoPlace
             | FeedError::Fetch { .. }

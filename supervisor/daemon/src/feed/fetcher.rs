@@ -1,5 +1,10 @@
-//! `bumpless-fetch` as a child: bounded in time, killed when nobody waits for it any more.
+//! `bumpless-fetch` as a child: bounded in what it may be and take, and in time; killed when nobody waits for
+//! it any more, when the supervisor dies, and with everything of its group that it leaves behind.
+//!
+//! The bounds hold for whatever program is in its place. What the fetcher gives up by itself, it says only
+//! where something of it is missing on this machine; that is told once.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -7,9 +12,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use bumpless_os::child::{Bounds, User, confine};
 use bumpless_os::process::{Ending, Process};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, geteuid};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, timeout_at};
@@ -37,10 +46,41 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Of a line that is not understood, more than this is not kept.
 const MAX_LINE: usize = 1024;
 
+/// The fetcher's address space, bytes. It needs some 20 MB, and each thread that looks a name up reserves
+/// 66 MB more without touching them.
+const MEMORY: u64 = 512 << 20;
+/// Its descriptors: three, the runtime's, a connection or two, what a resolver opens. It needs about 15.
+const DESCRIPTORS: u64 = 64;
+/// Processes and threads of its user, if it has one of its own: of every fetcher of every supervisor here.
+const PROCESSES: u64 = 64;
+/// Of things that a fetcher says it lacks, more than these are not heard.
+const MAX_LACKS: usize = 8;
+
+/// The fetcher's user where none is configured and the supervisor is root, if there is such a user.
+const USER: &str = "bumpless-fetch";
+
+/// The user with this name, or where none is configured the one that is usual; `None`: our own.
+fn user(wanted: Option<&str>) -> Result<Option<User>, FeedError> {
+    let own = geteuid();
+    if wanted.is_none() && !own.is_root() {
+        return Ok(None);
+    }
+    match (nix::unistd::User::from_name(wanted.unwrap_or(USER)), wanted) {
+        (Ok(Some(user)), _) if user.uid == own => Ok(None),
+        (Ok(Some(user)), _) => Ok(Some(User { uid: user.uid.as_raw(), gid: user.gid.as_raw() })),
+        (Ok(None) | Err(_), None) => Ok(None),
+        (Ok(None), Some(name)) => Err(FeedError::NoUser { name: name.to_owned(), source: None }),
+        (Err(error), Some(name)) => {
+            Err(FeedError::NoUser { name: name.to_owned(), source: Some(error.into()) })
+        }
+    }
+}
+
 /// The program and what it is always told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fetcher<'a> {
     pub(super) program: Option<&'a Path>,
+    pub(super) user: Option<&'a str>,
     pub(super) ca_file: Option<&'a Path>,
     pub(super) allow_http_loopback: bool,
     pub(super) proxy: Option<&'a Proxy>,
@@ -86,10 +126,33 @@ impl Fetcher<'_> {
             command.env("BUMPLESS_NO_PROXY", except);
         }
         command.stdin(Stdio::null()).stdout(staged::again(file)?).stderr(Stdio::piped());
+        // The list of users may lie on another machine.
+        let wanted = self.user.map(str::to_owned);
+        let found = timeout_at(deadline, staged::blocking(move || user(wanted.as_deref()))).await;
+        let too_long = |_| FeedError::NoUser {
+            name: self.user.unwrap_or(USER).to_owned(),
+            source: Some(io::ErrorKind::TimedOut.into()),
+        };
+        let bounds = Bounds {
+            user: found.map_err(too_long)??,
+            // One byte more than allowed, so that too large is seen as such.
+            file_bytes: limits.max_bytes.saturating_add(1),
+            memory_bytes: MEMORY,
+            descriptors: DESCRIPTORS,
+            processes: PROCESSES,
+        };
+        confine(&mut command, bounds);
         let mut child = command.spawn().map_err(failed)?;
         // Not waited for yet, so that its number certainly still means it.
-        let child_process = Process::open(child.id() as i32).map_err(failed)?;
-        let running = Running { process: Some(child_process) };
+        let group = Pid::from_raw(child.id() as i32);
+        let running = match Process::open(group.as_raw()) {
+            Ok(process) => Running { process: Some(process), group },
+            Err(source) => {
+                let _ = killpg(group, Signal::SIGKILL);
+                let _ = child.wait();
+                return Err(failed(source));
+            }
+        };
         let stderr = child.stderr.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
         let mut lines = Lines::new(stderr.into()).map_err(failed)?;
 
@@ -139,6 +202,9 @@ impl Fetcher<'_> {
 }
 
 fn report(line: &str, progress: &mut (dyn FnMut(u64, Option<u64>) + Send)) {
+    if let Some(lack) = line.strip_prefix("lacks ") {
+        return tell_once(lack);
+    }
     let mut words = line.split(' ');
     if words.next() == Some("progress")
         && let Some(done) = words.next().and_then(|word| word.parse().ok())
@@ -147,9 +213,23 @@ fn report(line: &str, progress: &mut (dyn FnMut(u64, Option<u64>) + Send)) {
     }
 }
 
-/// A child that is killed and collected when this is dropped.
+/// A machine does not change while it runs, and there is a fetcher for every file.
+fn tell_once(lack: &str) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.len() < MAX_LACKS && told.insert(lack.to_owned()) {
+        eprintln!(
+            "bumplessd: the fetcher's sandbox lacks {lack}, if it were taken over by what it reads. What it \
+             fetches is verified all the same"
+        );
+    }
+}
+
+/// A child that is killed and collected when this is dropped, and its group with it.
 struct Running {
     process: Option<Process>,
+    /// The number of its group. It is nobody else's as long as the child is not collected.
+    group: Pid,
 }
 
 impl Running {
@@ -160,16 +240,26 @@ impl Running {
         }
     }
 
+    /// Collects it once it has ended. What it left behind ends before.
     fn reap(mut self) -> io::Result<Option<Ending>> {
+        self.kill_group();
         self.process.take().map_or(Ok(None), |process| process.reap())
+    }
+
+    fn kill_group(&self) {
+        // Refused only to a supervisor that may start programs as another user and not end them; then the
+        // fetcher ends at its own deadline.
+        let _ = killpg(self.group, Signal::SIGKILL);
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.process.is_none() {
+            return;
+        }
+        self.kill_group();
         let Some(process) = self.process.take() else { return };
-        // It runs under our own uid, so this cannot be refused.
-        let _ = process.kill();
         // Without a runtime this process is ending too, and its children with a new parent are collected there.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
@@ -209,7 +299,7 @@ impl Lines {
         }
     }
 
-    /// What is left after its end, without waiting: a grandchild may hold the pipe open.
+    /// What is left after its end, without waiting: a grandchild that left the group may hold the pipe open.
     fn drain(&mut self, progress: &mut (dyn FnMut(u64, Option<u64>) + Send)) {
         // A pipe holds at most 1 MiB; more than that was not there when it ended.
         for _ in 0..256 {
@@ -240,5 +330,26 @@ impl Lines {
             text.clone_into(&mut self.error);
         }
         Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_user_who_is_not_there_is_an_error_and_ones_own_is_no_change() {
+        let error = user(Some("nobody-of-that-name")).unwrap_err().to_string();
+        assert!(error.contains("nobody-of-that-name") && error.contains("fetch.user"), "{error}");
+        let own = nix::unistd::User::from_uid(geteuid()).unwrap().unwrap();
+        assert_eq!(user(Some(&own.name)).unwrap(), None);
+        let other = if geteuid().is_root() { "nobody" } else { "root" };
+        let found = nix::unistd::User::from_name(other).unwrap().unwrap();
+        let wanted = User { uid: found.uid.as_raw(), gid: found.gid.as_raw() };
+        assert_eq!(user(Some(other)).unwrap(), Some(wanted));
+        if !geteuid().is_root() {
+            assert_eq!(user(None).unwrap(), None);
+        }
     }
 }

@@ -60,6 +60,9 @@ pub struct Settings {
     pub root: Option<PathBuf>,
     /// The fetcher; absent: `bumpless-fetch` beside this executable.
     pub fetcher: Option<PathBuf>,
+    /// The user that it runs as, by name; absent: `bumpless-fetch` if this process is root and there is such
+    /// a user, and otherwise its own.
+    pub user: Option<String>,
     /// Certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// Plain http to loopback addresses is allowed.
@@ -310,6 +313,7 @@ impl Feed {
     fn fetcher(&self) -> Fetcher<'_> {
         Fetcher {
             program: self.settings.fetcher.as_deref(),
+            user: self.settings.user.as_deref(),
             ca_file: self.settings.ca_file.as_deref(),
             allow_http_loopback: self.settings.allow_http_loopback,
             proxy: self.settings.proxy.as_ref(),

@@ -1,7 +1,7 @@
 //! The real program against servers that behave, and servers that do not.
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
@@ -40,11 +40,17 @@ fn fetch(url: &str, max: u64, more: &[&str]) -> Outcome {
     fetch_behind(b"", url, max, more)
 }
 
+const FETCHER: &str = env!("CARGO_BIN_EXE_bumpless-fetch");
+
 /// With so much of the file in its place already.
 fn fetch_behind(there: &[u8], url: &str, max: u64, more: &[&str]) -> Outcome {
+    fetch_by(Command::new(FETCHER), there, url, max, more)
+}
+
+fn fetch_by(mut fetcher: Command, there: &[u8], url: &str, max: u64, more: &[&str]) -> Outcome {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(there).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_bumpless-fetch"))
+    let output = fetcher
         .args(["--url", url, "--max-bytes", &max.to_string(), "--allow-http-loopback"])
         .args(["--from", &there.len().to_string()])
         .args(more)
@@ -60,7 +66,9 @@ fn fetch_behind(there: &[u8], url: &str, max: u64, more: &[&str]) -> Outcome {
     let mut bytes = Vec::new();
     file.rewind().unwrap();
     file.read_to_end(&mut bytes).unwrap();
-    let lines = String::from_utf8(output.stderr).unwrap().lines().map(str::to_owned).collect();
+    // What this machine lacks of the sandbox is said first, and is not about the fetch.
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines = said.lines().skip_while(|line| line.starts_with("lacks ")).map(str::to_owned).collect();
     Outcome { exit: Exit::of(output.status.code().unwrap()).unwrap(), file: bytes, lines }
 }
 
@@ -230,30 +238,123 @@ fn a_server_that_says_nothing_or_sends_a_byte_now_and_then_is_given_up() {
     thread.join().unwrap();
 }
 
+fn trust(tls: &Tls) -> [&str; 2] {
+    ["--ca-file", tls.ca_file.path().to_str().unwrap()]
+}
+
+/// Answers one request over TLS on this port of 127.0.0.1.
+fn serve(tls: &Tls) -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let config = tls.config.clone();
+    let thread = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let connection = rustls::ServerConnection::new(config).unwrap();
+        let mut stream = rustls::StreamOwned::new(connection, stream);
+        // A client that does not trust us ends this with an error, as it should.
+        if stream.read(&mut [0; 4096]).is_ok() {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").unwrap();
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    });
+    (port, thread)
+}
+
 #[test]
 fn a_server_is_believed_only_if_somebody_whom_we_trust_vouches_for_it() {
-    let Tls { config, ca_file } = Tls::new("127.0.0.1");
-    let trusting = ["--ca-file", ca_file.path().to_str().unwrap()];
-    for (more, exit) in [(&trusting[..], Exit::Done), (&[], Exit::Unreachable)] {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let config = config.clone();
-        let thread = std::thread::spawn(move || {
-            let (stream, _) = listener.accept().unwrap();
-            let connection = rustls::ServerConnection::new(config).unwrap();
-            let mut stream = rustls::StreamOwned::new(connection, stream);
-            // A client that does not trust us ends this with an error, as it should.
-            if stream.read(&mut [0; 4096]).is_ok() {
-                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").unwrap();
-                stream.conn.send_close_notify();
-                let _ = stream.flush();
-            }
-        });
-        let outcome = fetch(&format!("https://{address}/x"), 5, more);
-        assert_eq!(outcome.exit, exit, "{:?}", outcome.lines);
+    let (by_number, by_name) = (Tls::new("127.0.0.1"), Tls::new("localhost"));
+    // By its name it is looked up in /etc/hosts, from within the sandbox.
+    for (host, tls, more, exit) in [
+        ("127.0.0.1", &by_number, &trust(&by_number)[..], Exit::Done),
+        ("localhost", &by_name, &trust(&by_name), Exit::Done),
+        ("127.0.0.1", &by_number, &[], Exit::Unreachable),
+        ("localhost", &by_name, &[], Exit::Unreachable),
+        // Of another name than it is asked for by.
+        ("localhost", &by_number, &trust(&by_number), Exit::Unreachable),
+    ] {
+        let (port, thread) = serve(tls);
+        let outcome = fetch(&format!("https://{host}:{port}/x"), 5, more);
+        assert_eq!(outcome.exit, exit, "{host}: {:?}", outcome.lines);
         assert_eq!(outcome.file, if exit == Exit::Done { &b"hello"[..] } else { b"" });
         thread.join().unwrap();
     }
+}
+
+/// The answer to a question for the address of any name: 127.0.0.1, or that it does not fit into a datagram.
+fn dns_answer(question: &[u8], fits: bool) -> Vec<u8> {
+    let name = question[12..].iter().position(|byte| *byte == 0).unwrap();
+    let end = 12 + name + 5;
+    let is_ipv4 = question[end - 3] == 1;
+    let flags: [u8; 2] = if fits { [0x81, 0x80] } else { [0x83, 0x80] };
+    let answers = u8::from(fits && is_ipv4);
+    let mut answer = [&question[..2], &flags, &[0, 1, 0, answers, 0, 0, 0, 0], &question[12..end]].concat();
+    if answers == 1 {
+        // The name above, an IPv4 address, a minute.
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+    }
+    answer
+}
+
+/// A name server that has no short answers.
+fn dns_server(address: SocketAddr) -> std::io::Result<()> {
+    let (datagrams, connections) = (UdpSocket::bind(address)?, TcpListener::bind(address)?);
+    // Both end with the test's process.
+    std::thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((length, from)) = datagrams.recv_from(&mut question) {
+            datagrams.send_to(&dns_answer(&question[..length], false), from).unwrap();
+        }
+    });
+    std::thread::spawn(move || {
+        for stream in connections.incoming() {
+            let (mut stream, mut length) = (stream.unwrap(), [0; 2]);
+            while stream.read_exact(&mut length).is_ok() {
+                let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+                stream.read_exact(&mut question).unwrap();
+                let answer = dns_answer(&question, true);
+                let framed = [&(answer.len() as u16).to_be_bytes()[..], &answer].concat();
+                // It may have heard enough.
+                let _ = stream.write_all(&framed);
+            }
+        }
+    });
+    Ok(())
+}
+
+#[test]
+fn a_name_server_is_asked_from_within_the_sandbox_by_datagram_and_by_connection() {
+    let left_out = |why: &str| {
+        let test = "a_name_server_is_asked_from_within_the_sandbox";
+        writeln!(std::io::stderr(), "left out: {test}: {why}").unwrap();
+        let required = std::env::var_os("BUMPLESS_REQUIRE_ALL").is_some_and(|value| value == "1");
+        assert!(!required, "{test} was left out, and BUMPLESS_REQUIRE_ALL=1 allows no test to be: {why}");
+    };
+    let address = SocketAddr::from(([127, 0, 0, 83], 53));
+    if let Err(error) = dns_server(address) {
+        return left_out(&format!("only root can be a name server: {error}"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (resolv, nsswitch) = (dir.path().join("resolv.conf"), dir.path().join("nsswitch.conf"));
+    std::fs::write(&resolv, format!("nameserver {}\noptions timeout:5 attempts:2\n", address.ip())).unwrap();
+    std::fs::write(&nsswitch, "hosts: files dns\n").unwrap();
+    // In a place where these two are those of the system.
+    let elsewhere = |program: &str| {
+        let mut command = Command::new("unshare");
+        let script = "mount --bind \"$0\" /etc/resolv.conf && mount --bind \"$1\" /etc/nsswitch.conf && \
+                      shift && exec \"$@\"";
+        command.args(["--mount", "/bin/sh", "-c", script]).arg(&resolv).arg(&nsswitch).arg(program);
+        command
+    };
+    if !elsewhere("true").status().is_ok_and(|status| status.success()) {
+        return left_out("no mount namespace can be made here");
+    }
+    let tls = Tls::new("feed.example");
+    let (port, thread) = serve(&tls);
+    let url = format!("https://feed.example:{port}/x");
+    let outcome = fetch_by(elsewhere(FETCHER), b"", &url, 5, &trust(&tls));
+    assert_eq!((outcome.exit, outcome.file), (Exit::Done, b"hello".to_vec()), "{:?}", outcome.lines);
+    thread.join().unwrap();
 }
 
 #[test]

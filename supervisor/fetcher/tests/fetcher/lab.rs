@@ -105,6 +105,7 @@ impl Lab {
             channel: "stable".parse().unwrap(),
             root: Some(self.publisher.first_root()),
             fetcher: Some(env!("CARGO_BIN_EXE_bumpless-fetch").into()),
+            user: None,
             ca_file: None,
             allow_http_loopback: true,
             proxy: None,
