@@ -542,13 +542,13 @@ impl Refresh {
         let keep = vec![Keep::Put(role, version, new.signed.clone()), Keep::DropOlder(role, version)];
         let unchanged = self.trusted.timestamp.as_ref().is_some_and(|old| old.signed == new.signed);
         self.trusted.timestamp = Some(new);
-        match &self.trusted.index {
-            Some(held) if held.document.version == pin.version => {
-                not_expired(Role::Release, held.document.expires, self.now)?;
-                self.want = self.trusted.unattested();
+        self.want = match &self.trusted.index {
+            Some(held) if held.document.version == pin.version && self.now < held.document.expires => {
+                self.trusted.unattested()
             }
-            Some(_) | None => self.want = Want::Index(pin),
-        }
+            // One that is expired ends the refresh when it comes once more: the timestamp is kept first.
+            Some(_) | None => Want::Index(pin),
+        };
         Ok(if unchanged { Vec::new() } else { keep })
     }
 

@@ -206,6 +206,8 @@ fn a_renewed_timestamp_does_not_renew_its_index() {
     (feed.timestamp.issued, feed.timestamp.expires) = (client.now, client.now + DAY);
     feed.publish_timestamp();
     assert_eq!(client.refresh(&feed).unwrap_err(), Refused::Expired(Role::Release, client.now));
+    // It was verified, and the one before it is not accepted any more.
+    assert_eq!(client.versions(Role::Timestamp), [feed.timestamp.version]);
 }
 
 #[test]
