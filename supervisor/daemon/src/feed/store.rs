@@ -5,8 +5,8 @@
 //!   trust/<root|timestamp|index>/<version>.json.sigs   written before it, removed after it
 //! ```
 //!
-//! A kill between any two steps leaves either a `.sigs` that nothing refers to, or two versions of one
-//! role; a load verifies all that it finds and repeats what was left undone.
+//! A kill between any two steps, or a power loss, leaves either a `.sigs` that nothing refers to, or two
+//! versions of one role; a load verifies all that it finds and repeats what was left undone.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -25,6 +25,8 @@ pub(super) struct Store {
 }
 
 const MODE: u32 = 0o644;
+const FILE: &str = ".json";
+const SIGNATURES: &str = ".json.sigs";
 
 /// The administrator's root and the `.sigs` beside it.
 pub(super) fn anchor(path: &Path) -> Result<Signed, FeedError> {
@@ -71,8 +73,8 @@ impl Store {
         self.dir.join(role.file())
     }
 
-    /// The versions that are there, lowest first.
-    fn versions(&self, role: Role) -> Result<Vec<u64>, FeedError> {
+    /// The versions of which there is a file with this ending, lowest first.
+    fn versions(&self, role: Role, ending: &str) -> Result<Vec<u64>, FeedError> {
         let dir = self.role(role);
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
@@ -83,7 +85,7 @@ impl Store {
         for entry in entries {
             let name = entry.map_err(failed(&dir))?.file_name();
             // Everything else is a step that was never finished, and is written over one day.
-            let version = name.to_str().and_then(|name| name.strip_suffix(".json")?.parse::<u64>().ok());
+            let version = name.to_str().and_then(|name| name.strip_suffix(ending)?.parse::<u64>().ok());
             versions.extend(version);
         }
         versions.sort_unstable();
@@ -93,7 +95,7 @@ impl Store {
     fn all(&self, role: Role) -> Result<Vec<Signed>, FeedError> {
         let dir = self.role(role);
         let mut all = Vec::new();
-        for version in self.versions(role)? {
+        for version in self.versions(role, FILE)? {
             let path = file(&dir, version);
             let sigs = sigs(&path);
             let bytes = read(&path, MAX_DOCUMENT).map_err(failed(&path))?;
@@ -110,10 +112,10 @@ impl Store {
 
     fn remove(&self, role: Role, which: impl Fn(u64) -> bool) -> Result<(), FeedError> {
         let dir = self.role(role);
-        let versions = self.versions(role)?;
-        for path in versions.into_iter().filter(|version| which(*version)).map(|version| file(&dir, version))
-        {
-            for path in [path.clone(), sigs(&path)] {
+        // The files first, durably: one whose signatures alone are gone would be taken for damaged.
+        for ending in [FILE, SIGNATURES] {
+            for version in self.versions(role, ending)?.into_iter().filter(|version| which(*version)) {
+                let path = dir.join(format!("{version}{ending}"));
                 match disk::remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         return Err(failed(&path)(error));
@@ -121,16 +123,17 @@ impl Store {
                     Ok(()) | Err(_) => {}
                 }
             }
+            match sync_dir(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&dir)(error)),
+                Ok(()) | Err(_) => {}
+            }
         }
-        match sync_dir(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&dir)(error)),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        Ok(())
     }
 }
 
 fn file(dir: &Path, version: u64) -> PathBuf {
-    dir.join(format!("{version}.json"))
+    dir.join(format!("{version}{FILE}"))
 }
 
 fn sigs(path: &Path) -> PathBuf {
