@@ -7,7 +7,7 @@
 //! two holders, [`picture`] draws it.
 //!
 //! What goes wrong is part of a release's stamp, held back by a [`gate`], found on a [`small_disk`] in a
-//! [`namespace`] of its own, or [`injected`].
+//! [`namespace`] of its own, served by a [`feed_simulator`], or [`injected`].
 //!
 //! [`model`] runs no process at all: it explores every state that a node can come to.
 //!
@@ -23,6 +23,7 @@ pub mod content;
 pub mod control;
 pub mod demo;
 pub mod display;
+pub mod feed_simulator;
 pub mod gate;
 pub mod handover;
 pub mod injected;

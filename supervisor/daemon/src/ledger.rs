@@ -341,7 +341,7 @@ mod tests {
     use super::*;
 
     fn ledger(dir: &tempfile::TempDir) -> Ledger {
-        let paths = Paths::new(&dir.path().join("state"), &dir.path().join("run"));
+        let paths = Paths::new(dir.path().join("state"), dir.path().join("run"));
         paths.create().unwrap();
         Ledger::open(&paths, 1)
     }

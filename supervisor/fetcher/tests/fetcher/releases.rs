@@ -88,7 +88,7 @@ async fn what_a_crash_left_half_made_is_no_release_and_is_completed() {
         }
         if !remains.contains(&"release.json") {
             assert_eq!(lab.releases().list().unwrap(), []);
-            assert_eq!(lab.releases().half_made().unwrap(), [release.clone()]);
+            assert_eq!(lab.releases().half_made().unwrap(), std::slice::from_ref(&release));
         }
         install(&lab).await.unwrap();
         assert_eq!(lab.releases().list().unwrap().len(), 1);
