@@ -27,6 +27,9 @@ pub struct Status {
     pub next_check: Option<Unix>,
     /// What comes next and why not now; `None` where nothing is known to come.
     pub next: Option<Next>,
+    /// How the next release spreads, as far as this machine is concerned; left out without an index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// Whether upgrades are held.
     pub held: Option<Held>,
     /// Releases that failed here and are not tried again.
@@ -177,6 +180,23 @@ pub struct Next {
     pub at: Option<Unix>,
     /// Why not now.
     pub why_not: Option<String>,
+}
+
+/// The rollout of the next release, or where none is newer of the one that runs, for this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// Which release.
+    pub release: Version,
+    /// This machine's place, 0 to 999: a stage of so many permille reaches the places below it.
+    pub bucket: u16,
+    /// The group that the machine belongs to; `None`: to none.
+    pub group: Option<String>,
+    /// The first parts of the versions that may come here; `None`: any version may.
+    pub pin: Option<String>,
+    /// From when on this machine may take it by itself; `None` where no stage reaches it.
+    pub eligible_at: Option<Unix>,
+    /// Why it is not begun by itself now; `None` where nothing blocks it, and where it runs.
+    pub blocks: Option<String>,
 }
 
 /// Upgrades are held.

@@ -17,6 +17,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bumpless_shared::control::{Durability, Timing};
+use bumpless_trust::Pin;
+use bumpless_trust::document::Group;
 use serde::Deserialize;
 
 mod check;
@@ -58,6 +60,8 @@ pub struct Config {
     pub feed: Feed,
     /// How they are fetched.
     pub fetch: Fetch,
+    /// Which of them come to this machine, and when.
+    pub rollout: Rollout,
     /// What is asked of a worker.
     pub worker: Worker,
     /// How an upgrade goes.
@@ -89,7 +93,8 @@ pub struct Feed {
     /// Time between two looks.
     #[serde(deserialize_with = "duration")]
     pub check_every: Duration,
-    /// Each look is later by a random part of this, so that a thousand nodes do not come at once.
+    /// Each look is later by a part of this, another one for each machine and each look, so that a thousand
+    /// nodes do not come at once. The first look after a start is not later by more than ten seconds.
     #[serde(deserialize_with = "duration")]
     pub jitter: Duration,
     /// Time to the next look after one that did not go through.
@@ -131,6 +136,19 @@ pub enum Proxy {
     Environment,
     /// This one.
     Address(Address),
+}
+
+/// Which releases come to this machine, and when. By default: each, in the turn that its stages give to the
+/// machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rollout {
+    /// The group of machines that this one belongs to: a publisher can let a release out to certain groups
+    /// first, or to them alone. Absent: none.
+    pub group: Option<Group>,
+    /// The first parts of the versions that may come here, such as `1.8`; it binds the operator, too.
+    /// Absent: any version may.
+    pub pin: Option<Pin>,
 }
 
 /// What is asked of a worker.
@@ -262,6 +280,7 @@ impl Default for Config {
             revoked: Revoked::Run,
             feed: Feed::default(),
             fetch: Fetch::default(),
+            rollout: Rollout::default(),
             worker: Worker::default(),
             upgrade: Upgrade::default(),
         }

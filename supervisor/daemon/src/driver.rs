@@ -9,6 +9,7 @@
 
 mod operator;
 mod reports;
+mod rollout;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -21,7 +22,7 @@ use bumpless_shared::control::{Command, Instance};
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::Release;
 use bumpless_trust::time::Utc;
-use bumpless_trust::{Choice, Refused, Role};
+use bumpless_trust::{Choice, Refused, Role, Trusted};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
@@ -33,6 +34,7 @@ use crate::effects::worker::News;
 use crate::effects::{Done, Edge, unix_now};
 use crate::feed::{Feed, FeedError, Staged, Trouble};
 use crate::ledger::{Cause, Ledger};
+use crate::looks::{self, Look};
 use crate::pace::Pace;
 use crate::records::hold::Hold;
 use crate::releases::{InstallError, Record};
@@ -94,6 +96,8 @@ pub struct Driver {
     since: Unix,
     /// At home, or away with a refresh.
     feed: Option<Box<Feed>>,
+    /// What was verified when it went away.
+    left: Option<Box<Trusted>>,
     feed_state: FeedState,
     /// Known also while the feed is away, and without one.
     bans: Bans,
@@ -118,6 +122,8 @@ pub struct Driver {
     /// An upgrade that is a way back: this release is set aside once it is done.
     going_back: Option<u32>,
     next_check: Instant,
+    /// The number of the look that comes then, from 0.
+    looks: u64,
     /// When it is looked at because a maintenance window has opened. By the wall clock, which may be set.
     window_check: Option<Unix>,
     /// A look that came in the middle of something found a release that could not be begun then.
@@ -177,6 +183,7 @@ impl Driver {
                 None
             }
         };
+        let next_check = Instant::now() + looks::first(&edge.machine_id(), &edge.config.feed);
         Driver {
             edge,
             state,
@@ -186,6 +193,7 @@ impl Driver {
             due: None,
             since: unix_now(),
             feed,
+            left: None,
             feed_state,
             bans,
             fed,
@@ -201,7 +209,8 @@ impl Driver {
             waiters: vec![],
             last_words: None,
             going_back: None,
-            next_check: Instant::now(),
+            next_check,
+            looks: 0,
             window_check: None,
             found_meanwhile: false,
             again: None,
@@ -448,6 +457,7 @@ impl Driver {
     fn check(&mut self, who: Pending) {
         self.pending.push(who);
         let Some(mut feed) = self.feed.take() else { return };
+        self.left = Some(Box::new(feed.trusted().clone()));
         let fed = self.fed.clone();
         tokio::task::spawn_local(async move {
             let result = feed.refresh(unix_now()).await;
@@ -461,6 +471,7 @@ impl Driver {
             Fed::Refreshed(feed, result) => {
                 self.bans.learn(feed.trusted());
                 self.feed = Some(feed);
+                self.left = None;
                 self.refreshed(result);
             }
             Fed::Progress(acquisition, done, total) => {
@@ -495,11 +506,11 @@ impl Driver {
     }
 
     fn refreshed(&mut self, result: Result<(), (Trouble, String)>) {
-        let (now, config) = (unix_now(), &self.edge.config.feed);
-        let wait =
-            if result.is_ok() { config.check_every } else { config.retry_after.min(config.check_every) };
-        let jitter = if result.is_ok() { self.jitter(config.jitter) } else { Duration::ZERO };
-        self.next_check = Instant::now() + wait + jitter;
+        let now = unix_now();
+        self.looks += 1;
+        let ended = if result.is_ok() { Look::Well } else { Look::Failed };
+        let wait = looks::next(&self.edge.machine_id(), self.looks, ended, &self.edge.config.feed);
+        self.next_check = Instant::now() + wait;
         self.window_check = self.next_opening(now);
         match (&result, &self.feed_state.error) {
             (Ok(()), Some(_)) => self.ledger.append(&Entry::new(now, Happening::FeedWell)),
@@ -523,6 +534,7 @@ impl Driver {
         self.feed_state.trouble = result.as_ref().err().map(|(trouble, _)| *trouble);
         self.feed_state.error = result.err().map(|(_, why)| why);
         self.watch_expiry(now);
+        self.look_at_the_next_opening();
         self.reckon();
         self.feed_in([Event::Asked(Ask::Reconsider)].into());
         for pending in std::mem::take(&mut self.pending) {
@@ -530,12 +542,9 @@ impl Driver {
         }
     }
 
-    /// Spreads machines that were all started together over so long.
+    /// Spreads machines that wait for the same moment over so long.
     fn jitter(&self, most: Duration) -> Duration {
-        let spread = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
-        Duration::from_millis(
-            u64::from(self.edge.numbers.highest().instance as u32).wrapping_mul(2_654_435_761) % spread,
-        )
+        looks::jitter(&self.edge.machine_id(), self.looks, most)
     }
 
     /// When to look at the feed because a window opens, if upgrades begin by themselves. Not all machines with

@@ -6,7 +6,7 @@
 
 use bumpless_control::Unix;
 use bumpless_control::status::{
-    Ending, Feed, Figures, Held, Last, Next, Phase, Quarantined, Status, Supervisor, Upgrade, Worker,
+    Ending, Feed, Figures, Held, Last, Next, Phase, Quarantined, Rollout, Status, Supervisor, Upgrade, Worker,
 };
 
 use crate::words::{amount, clause, course, date, indented, milliseconds, relative, safe, size, span, when};
@@ -22,6 +22,7 @@ pub fn report(status: &Status, now: Unix) -> String {
         upgrade,
         next_check,
         next,
+        rollout,
         held,
         quarantined,
         last,
@@ -52,7 +53,15 @@ pub fn report(status: &Status, now: Unix) -> String {
         text += &quarantined.iter().map(|entry| quarantined_part(entry, now)).collect::<String>();
     }
     text.push('\n');
-    text += &coming_part(held.as_ref(), next.as_ref(), feed.as_ref(), *next_check, now);
+    text += &coming_part(held.as_ref(), next.as_ref(), now);
+    if let Some(rollout) = rollout {
+        let serves = serving.as_ref().is_some_and(|worker| worker.release == rollout.release);
+        if !serves || rollout.group.is_some() || rollout.pin.is_some() {
+            let said = next.as_ref().and_then(|next| next.why_not.as_deref());
+            text += &rollout_part(rollout, said, now);
+        }
+    }
+    text += &feed_part(feed.as_ref(), *next_check, now);
     text += &supervisor_part(supervisor, now);
     let duty = you_need_to_do.as_deref().map_or("nothing".into(), clause);
     text + &format!("\nYou need to do: {duty}\n")
@@ -225,13 +234,7 @@ fn tail(output: &str) -> String {
     lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
 }
 
-fn coming_part(
-    held: Option<&Held>,
-    next: Option<&Next>,
-    feed: Option<&Feed>,
-    next_check: Option<Unix>,
-    now: Unix,
-) -> String {
+fn coming_part(held: Option<&Held>, next: Option<&Next>, now: Unix) -> String {
     let mut part = String::new();
     if let Some(Held { reason, at, by }) = held {
         let by = by.map_or(String::new(), |uid| format!(" by user {uid}"));
@@ -248,6 +251,33 @@ fn coming_part(
             part += &format!("    Not now, because {}.\n", clause(why_not));
         }
     }
+    part
+}
+
+/// What was said already is not said again.
+fn rollout_part(rollout: &Rollout, said: Option<&str>, now: Unix) -> String {
+    let Rollout { release, bucket, group, pin, eligible_at, blocks } = rollout;
+    let mut part = format!("Rollout of {release}: bucket {bucket} of 1000");
+    for (name, value) in [("group", group), ("pin", pin)] {
+        if let Some(value) = value {
+            part += &format!(", {name} {}", safe(value));
+        }
+    }
+    part += &match eligible_at {
+        // From the first second on: it never was restricted.
+        Some(0) => "; open to this machine.\n".into(),
+        Some(at) if *at <= now => format!("; open to this machine since {}.\n", when(*at, now)),
+        Some(at) => format!("; it opens to this machine at {}.\n", when(*at, now)),
+        None => "; no stage that is announced reaches this machine.\n".into(),
+    };
+    if let Some(blocks) = blocks.as_deref().filter(|blocks| said != Some(*blocks)) {
+        part += &format!("    Not now, because {}.\n", clause(blocks));
+    }
+    part
+}
+
+fn feed_part(feed: Option<&Feed>, next_check: Option<Unix>, now: Unix) -> String {
+    let mut part = String::new();
     match feed {
         None => {
             part += "No feed is configured, so no new release is ever found (feed.urls in config.toml).\n"

@@ -45,6 +45,7 @@ fn steady() -> Status {
         upgrade: None,
         next_check: Some(NOW + 2460),
         next: None,
+        rollout: None,
         held: None,
         quarantined: Vec::new(),
         last: Some(Last {
@@ -281,6 +282,72 @@ Supervisor: bumplessd 0.1.0, process 812, since 2026-11-17 11:21:00 UTC (3 days 
 
 You need to do: bumpless unhold, once the reason is gone
 "
+    );
+}
+
+/// The paragraph that begins with what comes next.
+fn coming(rollout: Rollout, why_not: Option<&str>) -> String {
+    let next = why_not.map(|why| Next { what: "ask the feed".into(), at: None, why_not: Some(why.into()) });
+    let text = report::report(&Status { rollout: Some(rollout), next, ..steady() }, NOW);
+    text.split("\n\n")
+        .nth(2)
+        .unwrap()
+        .lines()
+        .take_while(|line| !line.starts_with("Feed"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn rollout() -> Rollout {
+    Rollout {
+        release: "1.2.0".parse().unwrap(),
+        bucket: 412,
+        group: None,
+        pin: None,
+        eligible_at: Some(NOW + 7200),
+        blocks: Some("1.2.0 is not eligible yet".into()),
+    }
+}
+
+#[test]
+fn a_rollout_in_words() {
+    assert_eq!(
+        coming(rollout(), None),
+        "\
+Rollout of 1.2.0: bucket 412 of 1000; it opens to this machine at 2026-11-20 13:21:00 UTC (in 2 h).
+    Not now, because 1.2.0 is not eligible yet."
+    );
+    // The same reason is not given twice.
+    assert_eq!(
+        coming(rollout(), Some("1.2.0 is not eligible yet")),
+        "\
+Next: ask the feed.
+    Not now, because 1.2.0 is not eligible yet.
+Rollout of 1.2.0: bucket 412 of 1000; it opens to this machine at 2026-11-20 13:21:00 UTC (in 2 h)."
+    );
+    let group = Rollout {
+        group: Some("canary".into()),
+        pin: Some("1.2".into()),
+        eligible_at: Some(NOW - 7200),
+        blocks: None,
+        ..rollout()
+    };
+    assert_eq!(
+        coming(group, None),
+        "Rollout of 1.2.0: bucket 412 of 1000, group canary, pin 1.2; open to this machine since \
+         2026-11-20 09:21:00 UTC (2 h ago)."
+    );
+    assert_eq!(
+        coming(Rollout { eligible_at: None, blocks: None, ..rollout() }, None),
+        "Rollout of 1.2.0: bucket 412 of 1000; no stage that is announced reaches this machine."
+    );
+    // Of what serves it is worth a line only where something was configured.
+    let serves =
+        Rollout { release: "1.1.0".parse().unwrap(), eligible_at: Some(0), blocks: None, ..rollout() };
+    assert_eq!(coming(serves.clone(), None), "");
+    assert_eq!(
+        coming(Rollout { group: Some("eu".into()), ..serves }, None),
+        "Rollout of 1.1.0: bucket 412 of 1000, group eu; open to this machine."
     );
 }
 

@@ -1,5 +1,6 @@
 //! Which of the index's releases this machine takes, or why it takes none.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use bumpless_shared::control::StateRange;
@@ -10,9 +11,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::build::Unattested;
 use crate::document::{
-    Artifact, Channel, Elders, Group, IndexDocument, Kind, ReleaseDocument, Role, Rollout,
+    Artifact, Channel, Elders, Group, IndexDocument, Kind, ReleaseDocument, Role, Rollout, TimestampDocument,
 };
-use crate::refresh::{Trusted, not_expired};
+use crate::pin::Pin;
+use crate::refresh::{Evidence, Held, Trusted, not_expired};
 use crate::refused::Refused;
 use crate::time::Utc;
 
@@ -32,6 +34,8 @@ pub struct Machine {
     pub id: Digest,
     /// The group that the machine's administrator put it in.
     pub group: Option<Group>,
+    /// Which versions the machine's administrator lets onto it; absent: all.
+    pub pin: Option<Pin>,
 }
 
 /// The targets whose workers run where this code was built for, the preferred one first. A machine with a
@@ -59,7 +63,8 @@ pub enum Request {
     /// The same among those that their publisher calls urgent: what goes outside of maintenance windows, also
     /// if something newer waits for one.
     Urgent,
-    /// Exactly this one. An operator who names a version does not wait for its rollout.
+    /// Exactly this one. An operator who names a version does not wait for its rollout; the pin holds for
+    /// them, too.
     Version(Version),
 }
 
@@ -68,7 +73,7 @@ pub enum Request {
 pub struct Choice {
     entry: ReleaseDocument,
     artifact: Artifact,
-    index_version: u64,
+    evidence: Evidence,
 }
 
 impl Choice {
@@ -109,7 +114,12 @@ impl Choice {
 
     /// The index that said so.
     pub fn index_version(&self) -> u64 {
-        self.index_version
+        self.evidence.version
+    }
+
+    /// That index's bytes, and who signed them.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
     }
 }
 
@@ -158,6 +168,13 @@ pub enum WhyNot {
     },
     /// The publisher has withdrawn it.
     Forbidden(Version, Forbidden),
+    /// The machine's administrator lets no such version onto it.
+    Pinned {
+        /// Which one.
+        version: Version,
+        /// What may come.
+        pin: Pin,
+    },
     /// It failed here.
     Quarantined {
         /// Which one.
@@ -257,6 +274,10 @@ impl fmt::Display for WhyNot {
                 )
             }
             WhyNot::Forbidden(version, why) => write!(f, "{version} {why}"),
+            WhyNot::Pinned { version, pin } => write!(
+                f,
+                "{version} is outside of this machine's pin {pin}; to let it in, change rollout.pin in config.toml and restart the supervisor"
+            ),
             WhyNot::Quarantined { version, reason } => write!(f, "{version} is quarantined here: {reason}"),
             WhyNot::Target { version, wanted, has } => {
                 write!(
@@ -386,7 +407,7 @@ impl Trusted {
     ///
     /// # Errors
     /// Why nothing is chosen. For [`Request::Newest`] and [`Request::Urgent`], where something newer exists, the
-    /// reason is about the newest release among those that are meant.
+    /// reason is about the newest release among those that are meant and that the pin admits.
     pub fn choose(
         &self,
         machine: &Machine,
@@ -396,9 +417,32 @@ impl Trusted {
         now: u64,
         built: u64,
     ) -> Result<Choice, WhyNot> {
-        let (Some(timestamp), Some(index)) = (self.timestamp(), self.index()) else {
-            return Err(WhyNot::NoIndex(self.channel.clone()));
-        };
+        match request {
+            Request::Newest | Request::Urgent => {
+                self.outlook(machine, running, request, quarantined, now, built)?.chosen
+            }
+            Request::Version(version) => {
+                let (timestamp, index) = self.newest()?;
+                self.gate(timestamp, &index.document, now, built)?;
+                self.named(version, index, machine, running, &quarantined)
+            }
+        }
+    }
+
+    /// What was verified last.
+    pub(crate) fn newest(&self) -> Result<(&TimestampDocument, &Held<IndexDocument>), WhyNot> {
+        let both = self.timestamp().zip(self.index.as_ref());
+        both.ok_or_else(|| WhyNot::NoIndex(self.channel.clone()))
+    }
+
+    /// Whether anything at all may be chosen at this moment.
+    pub(crate) fn gate(
+        &self,
+        timestamp: &TimestampDocument,
+        index: &IndexDocument,
+        now: u64,
+        built: u64,
+    ) -> Result<(), WhyNot> {
         self.check_clock(now, built)
             .and_then(|()| not_expired(Role::Root, self.root().expires(), now))
             .and_then(|()| not_expired(Role::Timestamp, timestamp.expires, now))
@@ -412,52 +456,65 @@ impl Trusted {
             Elders::Off => {}
             Elders::Required => return Err(WhyNot::Gate("the elders' agreement")),
         }
-        if index.paused {
-            return Err(WhyNot::Paused(self.channel.clone()));
+        if index.paused { Err(WhyNot::Paused(self.channel.clone())) } else { Ok(()) }
+    }
+
+    /// What an operator gets who names a version.
+    pub(crate) fn named(
+        &self,
+        version: &Version,
+        index: &Held<IndexDocument>,
+        machine: &Machine,
+        running: Option<Running<'_>>,
+        quarantined: impl Fn(&Digest) -> Option<String>,
+    ) -> Result<Choice, WhyNot> {
+        let Some(entry) = index.document.releases.iter().find(|entry| entry.release == *version) else {
+            return Err(self.unknown(version, &index.document));
+        };
+        match standing(entry, running) {
+            Standing::Newer | Standing::Beside => {}
+            Standing::Runs => return Err(WhyNot::Running(version.clone())),
+            Standing::Older { running } => return Err(WhyNot::Older { version: version.clone(), running }),
         }
-        let fits = |entry: &ReleaseDocument| self.fits(entry, index, machine, &quarantined);
-        let withdrawn = running.and_then(|running| forbids(index, &running.release.sha256, running.counter));
-        match request {
-            Request::Version(version) => {
-                let Some(entry) = index.releases.iter().find(|entry| entry.release == *version) else {
-                    return Err(self.unknown(version, index));
-                };
-                if let Some(running) = running {
-                    if entry.artifacts.iter().any(|artifact| artifact.raw_sha256 == running.release.sha256) {
-                        return Err(WhyNot::Running(version.clone()));
-                    }
-                    if entry.counter < running.counter {
-                        let running = running.release.version.clone();
-                        return Err(WhyNot::Older { version: version.clone(), running });
-                    }
-                }
-                fits(entry)
-            }
-            Request::Newest | Request::Urgent => {
-                let meant = |entry: &ReleaseDocument| entry.urgent || *request == Request::Newest;
-                let newer = index.releases.iter().filter(|entry| is_newer(entry, running) && meant(entry));
-                let mut newer: Vec<_> = newer.collect();
-                newer.sort_by_key(|entry| std::cmp::Reverse(entry.counter));
-                let mut first = None;
-                for entry in newer {
-                    match reached(entry, machine, withdrawn.as_ref(), now).and_then(|()| fits(entry)) {
-                        Ok(choice) => return Ok(choice),
-                        Err(why) => first = first.or(Some(why)),
-                    }
-                }
-                let running = running.map(|running| running.release.version.clone());
-                Err(first.unwrap_or(WhyNot::NothingNewer { running, channel: self.channel.clone() }))
-            }
+        admitted(entry, machine).and_then(|()| self.fits(entry, index, machine, quarantined))
+    }
+
+    /// What a machine takes of a release without anybody's word.
+    pub(crate) fn unasked(
+        &self,
+        entry: &ReleaseDocument,
+        index: &Held<IndexDocument>,
+        machine: &Machine,
+        running: Option<Running<'_>>,
+        quarantined: impl Fn(&Digest) -> Option<String>,
+        now: u64,
+    ) -> Result<Choice, WhyNot> {
+        let version = || entry.release.clone();
+        match standing(entry, running) {
+            Standing::Newer => {}
+            Standing::Beside => return Err(self.nothing_newer(running)),
+            Standing::Runs => return Err(WhyNot::Running(version())),
+            Standing::Older { running } => return Err(WhyNot::Older { version: version(), running }),
         }
+        let withdrawn = withdrawn(&index.document, running);
+        admitted(entry, machine)
+            .and_then(|()| reached(entry, machine, withdrawn.as_ref(), now))
+            .and_then(|()| self.fits(entry, index, machine, quarantined))
+    }
+
+    pub(crate) fn nothing_newer(&self, running: Option<Running<'_>>) -> WhyNot {
+        let running = running.map(|running| running.release.version.clone());
+        WhyNot::NothingNewer { running, channel: self.channel.clone() }
     }
 
     fn fits(
         &self,
         entry: &ReleaseDocument,
-        index: &IndexDocument,
+        index: &Held<IndexDocument>,
         machine: &Machine,
         quarantined: impl Fn(&Digest) -> Option<String>,
     ) -> Result<Choice, WhyNot> {
+        let Held { document: index, evidence, .. } = index;
         let version = entry.release.clone();
         let workers = || entry.artifacts.iter().filter(|artifact| artifact.kind == Kind::Worker);
         let artifact =
@@ -488,7 +545,7 @@ impl Trusted {
             return Err(WhyNot::State { version, reads: entry.state, serving });
         }
         self.attested(entry, artifact).map_err(|why| WhyNot::Unattested { version, why })?;
-        Ok(Choice { entry: entry.clone(), artifact: artifact.clone(), index_version: index.version })
+        Ok(Choice { entry: entry.clone(), artifact: artifact.clone(), evidence: evidence.clone() })
     }
 
     /// The builders' gate; open where the root names none.
@@ -509,11 +566,42 @@ impl Trusted {
     }
 }
 
-fn is_newer(entry: &ReleaseDocument, running: Option<Running<'_>>) -> bool {
-    running.is_none_or(|running| {
-        let same = entry.artifacts.iter().any(|artifact| artifact.raw_sha256 == running.release.sha256);
-        entry.counter > running.counter && !same
-    })
+/// Where a release stands beside the one that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It comes after it, or nothing runs.
+    Newer,
+    /// It is the one.
+    Runs,
+    /// It has the same place in the order and other bytes.
+    Beside,
+    /// It comes before it.
+    Older {
+        /// What runs.
+        running: Version,
+    },
+}
+
+pub(crate) fn standing(entry: &ReleaseDocument, running: Option<Running<'_>>) -> Standing {
+    let Some(running) = running else { return Standing::Newer };
+    if entry.artifacts.iter().any(|artifact| artifact.raw_sha256 == running.release.sha256) {
+        return Standing::Runs;
+    }
+    match entry.counter.cmp(&running.counter) {
+        Ordering::Greater => Standing::Newer,
+        Ordering::Equal => Standing::Beside,
+        Ordering::Less => Standing::Older { running: running.release.version.clone() },
+    }
+}
+
+/// The machine's pin.
+fn admitted(entry: &ReleaseDocument, machine: &Machine) -> Result<(), WhyNot> {
+    match &machine.pin {
+        Some(pin) if !pin.admits(&entry.release) => {
+            Err(WhyNot::Pinned { version: entry.release.clone(), pin: pin.clone() })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn forbids(index: &IndexDocument, sha256: &Digest, counter: u64) -> Option<Forbidden> {
@@ -535,12 +623,25 @@ fn reached(
     withdrawn: Option<&Forbidden>,
     now: u64,
 ) -> Result<(), WhyNot> {
-    let (rollout, version, group) = (&entry.rollout, entry.release.clone(), machine.group.as_ref());
-    let bucket = bucket(rollout, &machine.id);
-    let hurries = entry.urgent && withdrawn.is_some() && rollout.start <= now;
-    match eligible_at(rollout, bucket, group) {
-        Some(at) if at <= now || hurries => Ok(()),
-        None if !is_for(rollout, group) => Err(WhyNot::OtherGroup { version, ours: machine.group.clone() }),
-        at => Err(WhyNot::NotYet { version, at, bucket }),
+    let (rollout, version) = (&entry.rollout, entry.release.clone());
+    match turn(entry, machine, withdrawn) {
+        Some(at) if at <= now => Ok(()),
+        None if !is_for(rollout, machine.group.as_ref()) => {
+            Err(WhyNot::OtherGroup { version, ours: machine.group.clone() })
+        }
+        at => Err(WhyNot::NotYet { version, at, bucket: bucket(rollout, &machine.id) }),
     }
+}
+
+/// From when on this machine takes the release without anybody's word; nothing if no stage reaches it.
+pub(crate) fn turn(entry: &ReleaseDocument, machine: &Machine, withdrawn: Option<&Forbidden>) -> Option<u64> {
+    let rollout = &entry.rollout;
+    let at = eligible_at(rollout, bucket(rollout, &machine.id), machine.group.as_ref())?;
+    Some(if entry.urgent && withdrawn.is_some() { rollout.start } else { at })
+}
+
+/// Why what runs must not run, if that is so.
+pub(crate) fn withdrawn(index: &IndexDocument, running: Option<Running<'_>>) -> Option<Forbidden> {
+    let Running { release, counter } = running?;
+    forbids(index, &release.sha256, counter)
 }

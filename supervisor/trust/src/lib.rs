@@ -11,7 +11,7 @@
 //!                         │    network, channel, version, expiry                 ▶ kept
 //!                         ├▶ builds  where the root names builders: SHA-256 as the index says,
 //!                         │          signatures, parse, network
-//!                         └▶ choose  stage, target, not revoked, not below the floor, not
+//!                         └▶ choose  pin, stage, target, not revoked, not below the floor, not
 //!                                    quarantined, supervisor, contract, protocol, state, built alike
 //! ```
 //!
@@ -76,6 +76,8 @@ pub mod choice;
 pub mod document;
 pub mod keys;
 pub mod name;
+pub mod outlook;
+pub mod pin;
 pub mod refresh;
 pub mod refused;
 pub mod root;
@@ -84,5 +86,7 @@ pub mod time;
 
 pub use choice::{Choice, Forbidden, Machine, Request, Running, WhyNot};
 pub use document::Role;
-pub use refresh::{Answer, Damage, Keep, Refresh, Signed, Stored, Trusted, Want};
+pub use outlook::Outlook;
+pub use pin::Pin;
+pub use refresh::{Answer, Damage, Evidence, Keep, Refresh, Signed, Stored, Trusted, Want};
 pub use refused::Refused;

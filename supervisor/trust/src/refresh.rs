@@ -69,9 +69,32 @@ impl fmt::Display for Damage {
     }
 }
 
+/// Which bytes were believed, and because of whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// The file's version.
+    pub version: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
+    /// The keys of its role that had signed it when it was verified, as a root writes them.
+    pub keys: Vec<String>,
+}
+
+impl Evidence {
+    fn of(role: Role, by: &Root, version: u64, signed: &Signed) -> Evidence {
+        let keys = by.keys(role);
+        let signers = Signatures::parse(&signed.signatures)
+            .map(|signatures| signatures.signers(keys, role, version, &signed.bytes))
+            .unwrap_or_default();
+        let keys = signers.into_iter().map(|key| key.text().to_owned()).collect();
+        Evidence { version, sha256: sha256(&signed.bytes), keys }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Held<T> {
     pub(crate) document: T,
+    pub(crate) evidence: Evidence,
     signed: Signed,
 }
 
@@ -161,7 +184,7 @@ fn timestamp(root: &Root, channel: &Channel, signed: Signed) -> Result<Held<Time
         parse(&signed.bytes, "timestamp").map_err(|why| Refused::Document(role, why))?;
     belongs(role, root, channel, document.network, &document.channel)?;
     same_version(role, version, document.version)?;
-    Ok(Held { document, signed })
+    Ok(Held { document, evidence: Evidence::of(role, root, version, &signed), signed })
 }
 
 fn index(root: &Root, channel: &Channel, signed: Signed) -> Result<Held<IndexDocument>, Refused> {
@@ -170,7 +193,7 @@ fn index(root: &Root, channel: &Channel, signed: Signed) -> Result<Held<IndexDoc
     let document = IndexDocument::parse(&signed.bytes).map_err(|why| Refused::Document(role, why))?;
     belongs(role, root, channel, document.network, &document.channel)?;
     same_version(role, version, document.version)?;
-    Ok(Held { document, signed })
+    Ok(Held { document, evidence: Evidence::of(role, root, version, &signed), signed })
 }
 
 fn belongs(
@@ -282,6 +305,11 @@ impl Trusted {
     /// The newest verified index, if one was ever fetched.
     pub fn index(&self) -> Option<&IndexDocument> {
         self.index.as_ref().map(|held| &held.document)
+    }
+
+    /// The bytes of the newest verified index, and who signed them.
+    pub fn index_evidence(&self) -> Option<&Evidence> {
+        self.index.as_ref().map(|held| &held.evidence)
     }
 
     /// The newest verified timestamp, if one was ever fetched.

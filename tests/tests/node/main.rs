@@ -19,6 +19,7 @@ mod proxy;
 mod publisher;
 mod rehearsal;
 mod revoked;
+mod rollout;
 mod slept;
 mod supervisor_killed;
 mod under_load;

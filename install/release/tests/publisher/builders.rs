@@ -161,6 +161,7 @@ fn a_root_that_begins_to_ask_builders_leaves_older_releases_where_they_are_and_s
         state: None,
         id: sha256(b"machine"),
         group: None,
+        pin: None,
     };
     let choice = trusted.choose(&machine, None, &bumpless_trust::Request::Newest, |_| None, NOW, 0);
     assert!(choice.is_ok(), "{:?}", choice.err().map(|why: WhyNot| why.to_string()));

@@ -30,7 +30,8 @@ const DAY: Duration = secs(86_400);
 
 /// The first value that is not allowed.
 pub(super) fn check(config: &Config) -> Result<(), Wrong> {
-    let Config { state_dir, run_dir, listen, revoked: _, feed, fetch, worker, upgrade } = config;
+    // A group and a pin that were parsed are good.
+    let Config { state_dir, run_dir, listen, revoked: _, feed, fetch, rollout: _, worker, upgrade } = config;
     require("state_dir", state_dir.is_absolute(), "must be an absolute path")?;
     require("run_dir", run_dir.is_absolute(), "must be an absolute path")?;
     // The path of a Unix socket has at most 107 bytes; the longest name in there is `control.sock`.

@@ -78,6 +78,8 @@ fn a_value_of_the_wrong_kind_is_an_error_that_says_what_is_allowed() {
         ("[upgrade]\nreserve = \"64MB\"\n", "B, KiB, MiB or GiB"),
         ("[upgrade]\nmode = \"sometimes\"\n", "`auto` or `manual`"),
         ("[worker]\ndurability = \"maybe\"\n", "\"fsync\" or \"os\""),
+        ("[rollout]\ngroup = \"Canary 1\"\n", "not a group of machines (such as canary"),
+        ("[rollout]\npin = \"1.8.*\"\n", "\"1.8.*\" is not a pin (the first parts of a version, such as 1.8"),
         ("listen = [\"localhost\"]\n", "invalid socket address"),
         (
             "[[upgrade.windows]]\ndays = \"weekend\"\n",
@@ -193,6 +195,16 @@ fn later_files_win_key_by_key_in_the_order_of_their_names() {
     assert_eq!((config.worker.missed, config.worker.heartbeat, config.worker.relay), (7, secs(2), secs(60)));
     assert_eq!(config.upgrade.mode, Mode::Manual);
     assert_eq!(config.timing(), Timing { heartbeat_ms: 2000, canary_ms: 500, relay_ms: 60_000 });
+}
+
+#[test]
+fn a_machine_has_the_group_and_the_pin_that_its_configuration_names_and_by_default_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(dir.path(), "config.toml", "[rollout]\ngroup = \"canary\"\n");
+    write(dir.path(), "config.d/pin.toml", "[rollout]\npin = \"1.8\"\n");
+    let Rollout { group, pin } = Config::load(&file).unwrap().rollout;
+    assert_eq!((group, pin), (Some("canary".parse().unwrap()), Some("1.8".parse().unwrap())));
+    assert_eq!(Config::default().rollout, Rollout { group: None, pin: None });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use bumpless_control::schema::Schema;
 use bumpless_control::status::{Feed as FeedShown, Held, Next as Coming, Phase, Status, Supervisor};
 use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::release::{Release, Version};
-use bumpless_trust::{Machine, Request as Wanted, Running};
+use bumpless_trust::{Choice, Request as Wanted};
 
 use super::{Driver, Waits};
 use crate::control_socket::{Asked, Replies};
@@ -223,33 +223,15 @@ impl Driver {
     }
 
     /// What is begun by itself: the newest, or where that one waits for a window, the newest that does not.
-    fn newest(&self, now: Unix) -> Result<bumpless_trust::Choice, String> {
+    fn newest(&self, now: Unix) -> Result<Choice, String> {
         let newest = self.choose(&Wanted::Newest)?;
         let waits = self.automatic(&newest, now).is_err_and(|waits| waits.until.is_some());
         Ok(if waits { self.choose(&Wanted::Urgent).unwrap_or(newest) } else { newest })
     }
 
-    fn choose(&self, wanted: &Wanted) -> Result<bumpless_trust::Choice, String> {
-        let Some(feed) = &self.feed else { return Err("the feed is being asked".into()) };
-        let running = self.installed_now()?;
-        let release = running.as_ref().map(Record::release);
-        let machine = Machine {
-            targets: bumpless_trust::choice::targets(),
-            supervisor: version_numbers(),
-            contract: bumpless_shared::version::SPOKEN,
-            state: running.as_ref().map(|running| running.state),
-            id: self.edge.machine_id(),
-            group: None,
-        };
-        let running = running.as_ref().zip(release.as_ref());
-        let running = running.map(|(record, release)| Running { release, counter: record.counter });
-        let quarantined = |sha256: &_| self.ledger.quarantined(sha256).map(str::to_owned);
-        feed.choose(&machine, running, wanted, quarantined, unix_now()).map_err(|why| why.to_string())
-    }
-
     /// The record of what is committed, if anything is. Without it nobody can tell what may follow: what runs
     /// goes on running, and nothing takes its place.
-    fn installed_now(&self) -> Result<Option<Record>, String> {
+    pub(super) fn installed_now(&self) -> Result<Option<Record>, String> {
         let Some(committed) = &self.edge.committed else { return Ok(None) };
         let release = &committed.release;
         let why = match self.edge.releases.find(release) {
@@ -266,7 +248,7 @@ impl Driver {
     }
 
     /// Rehearsed if that is asked for, or configured.
-    fn begin(&mut self, choice: bumpless_trust::Choice, by: Option<u32>, rehearse: bool) {
+    fn begin(&mut self, choice: Choice, by: Option<u32>, rehearse: bool) {
         let to = choice.release();
         let installed = matches!(self.edge.releases.find(&to), Ok(Some(_)));
         let from = self.edge.committed.as_ref().map(|committed| committed.release.clone());
@@ -492,6 +474,7 @@ impl Driver {
                 since: self.since,
             },
             next: self.coming(next_check),
+            rollout: self.rollout(),
             you_need_to_do: self.to_do(&nothing),
             serving,
             standby: roles.standby.and_then(|worker| self.shown(worker, None)),
@@ -595,7 +578,7 @@ impl Driver {
 
     /// What the feed has for this machine.
     fn offered(&self) -> Vec<Release> {
-        let Some(index) = self.feed.as_ref().and_then(|feed| feed.trusted().index()) else { return vec![] };
+        let Some(index) = self.trusted().ok().and_then(|trusted| trusted.index()) else { return vec![] };
         let targets = bumpless_trust::choice::targets();
         let ours = |entry: &bumpless_trust::document::ReleaseDocument| {
             let artifact = entry.artifacts.iter().find(|artifact| targets.contains(&artifact.target))?;
@@ -637,10 +620,4 @@ impl Driver {
         }
         listed
     }
-}
-
-/// This supervisor's version, as an index may ask for it.
-fn version_numbers() -> [u32; 3] {
-    let mut parts = env!("CARGO_PKG_VERSION").split('.').map(|part| part.parse().unwrap_or(0));
-    std::array::from_fn(|_| parts.next().unwrap_or(0))
 }

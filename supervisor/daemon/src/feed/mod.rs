@@ -44,7 +44,7 @@ use proxy::Proxy;
 use store::Store;
 
 /// A moment that is certainly past (2026-08-01): this source is younger. A clock before it is wrong.
-const WRITTEN: u64 = 1_785_542_400;
+pub const WRITTEN: u64 = 1_785_542_400;
 
 /// A round over all places that brought fewer bytes than this is not followed by another one.
 const WORTH_A_ROUND: u64 = 64 * 1024;
@@ -171,12 +171,7 @@ impl Feed {
     }
 
     /// One file of metadata; `None` if the place says that there is none.
-    async fn small(
-        &self,
-        place: &str,
-        name: &std::path::Path,
-        limit: u64,
-    ) -> Result<Option<Vec<u8>>, FeedError> {
+    async fn small(&self, place: &str, name: &Path, limit: u64) -> Result<Option<Vec<u8>>, FeedError> {
         if place.starts_with('/') {
             let path = PathBuf::from(place).join(name);
             return staged::blocking(move || folder::read(&path, limit)).await;
@@ -336,6 +331,6 @@ pub fn kept(trust_dir: &Path, channel: Channel) -> Result<Option<Trusted>, FeedE
 }
 
 /// Names come from this program and from hashes and numbers in verified files, so nothing needs escaping.
-fn address(place: &str, name: &std::path::Path) -> String {
+fn address(place: &str, name: &Path) -> String {
     format!("{}/{}", place.trim_end_matches('/'), name.display())
 }

@@ -152,6 +152,7 @@ pub fn choose(feed: &Feed) -> Result<Choice, WhyNot> {
         state: None,
         id: Digest([1; 32]),
         group: None,
+        pin: None,
     };
     feed.choose(&machine, None, &Request::Newest, |_| None, NOW)
 }

@@ -77,6 +77,7 @@ pub fn machine() -> Machine {
         state: Some(StateRange { read_min: 1, read_max: 1, write: 1 }),
         id: Digest([7; 32]),
         group: None,
+        pin: None,
     }
 }
 

@@ -7,5 +7,6 @@ mod choice;
 mod evolution;
 mod feed;
 mod golden;
+mod outlook;
 mod refresh;
 mod rollout;
