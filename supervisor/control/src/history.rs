@@ -1,5 +1,6 @@
 //! One entry per thing that happened: a line of `history.jsonl` and of the reply to `history`.
 
+use bumpless_shared::digest::Digest;
 use bumpless_shared::release::Release;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,17 @@ words! {
     }
 }
 
+/// The signed index that an upgrade was decided on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    /// Its version.
+    pub version: u64,
+    /// Of its bytes, 64 hexadecimal digits.
+    pub sha256: Digest,
+    /// The public keys that had signed it: second lines of minisign `.pub` files.
+    pub keys: Vec<String>,
+}
+
 /// One entry. What does not apply is `None` and left out of the line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -75,11 +87,16 @@ pub struct Entry {
     /// Milliseconds in which nothing was served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap_ms: Option<f64>,
+    /// What an upgrade was decided on: with its begin and with its end. For a way back, what the release before
+    /// had been decided on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<Index>,
 }
 
 impl Entry {
     /// An entry that says no more than when and what.
     pub fn new(at: Unix, event: Event) -> Entry {
-        Entry { schema: Schema, at, event, actor: None, from: None, to: None, reason: None, gap_ms: None }
+        let (actor, from, to, reason, gap_ms, index) = (None, None, None, None, None, None);
+        Entry { schema: Schema, at, event, actor, from, to, reason, gap_ms, index }
     }
 }

@@ -1,7 +1,7 @@
 //! Golden lines: what is written here once is written and read like this for ever.
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::history::{Entry, Event};
+use crate::history::{Entry, Event, Index};
 use crate::reply::{Answer, Checked, Listed, Move, Outcome, Progress, Reply};
 use crate::request::{Access, Request};
 use crate::schema::Schema;
@@ -337,12 +337,14 @@ fn a_history_line_has_what_applies_and_nothing_else() {
         to: Some(release("1.1.0", 2)),
         reason: Some("why".into()),
         gap_ms: Some(0.5),
+        index: Some(Index { version: 412, sha256: Digest([3; 32]), keys: vec!["RWkey".into()] }),
         ..Entry::new(5, Event::Committed)
     };
     let json = format!(
-        r#"{{"schema":1,"at":5,"event":"committed","actor":0,"from":{{"version":"1.0.0","sha256":"{}"}},"to":{{"version":"1.1.0","sha256":"{}"}},"reason":"why","gap_ms":0.5}}"#,
+        r#"{{"schema":1,"at":5,"event":"committed","actor":0,"from":{{"version":"1.0.0","sha256":"{}"}},"to":{{"version":"1.1.0","sha256":"{}"}},"reason":"why","gap_ms":0.5,"index":{{"version":412,"sha256":"{}","keys":["RWkey"]}}}}"#,
         hash(1),
-        hash(2)
+        hash(2),
+        hash(3)
     );
     assert_eq!(serde_json::to_string(&entry).unwrap(), json);
     assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), entry);

@@ -2,7 +2,7 @@
 //! quarantine, hold, alarms. None of it can stop a kill or a resume: a record that cannot be written
 //! holds in memory and is written later.
 
-use bumpless_control::history::{Entry, Event as Happening};
+use bumpless_control::history::{Entry, Event as Happening, Index};
 use bumpless_control::status::{self, Alarm, Ending, Last};
 use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::digest::Digest;
@@ -33,6 +33,8 @@ pub struct Ledger {
     hold: HoldFile,
     alarms: Vec<(Cause, Alarm)>,
     last: Option<Last>,
+    /// The release that an upgrade was begun to last, and the index that this was decided on.
+    begun: Option<(Digest, Index)>,
 }
 
 /// What an alarm is about, and so when it is over.
@@ -55,8 +57,12 @@ impl Ledger {
         let (attempts, one) = Attempts::open(paths);
         let (quarantine, two) = Quarantine::open(paths);
         let (hold, three) = HoldFile::open(paths);
-        let last = history.newest(LOOK_BACK).unwrap_or_default().iter().rev().find_map(last_of);
-        let mut ledger = Ledger { history, attempts, quarantine, hold, alarms: vec![], last };
+        let newest = history.newest(LOOK_BACK).unwrap_or_default();
+        let last = newest.iter().rev().find_map(last_of);
+        // An upgrade that the supervisor before this one had begun may yet be concluded.
+        let begun =
+            newest.iter().rfind(|entry| entry.event == Happening::UpgradeStarted).and_then(decided_on);
+        let mut ledger = Ledger { history, attempts, quarantine, hold, alarms: vec![], last, begun };
         for damage in [one, two, three].into_iter().flatten() {
             ledger.alarm(damage.to_string(), now);
         }
@@ -66,6 +72,9 @@ impl Ledger {
     /// One thing happened: a line for the history, and for the log.
     pub fn append(&mut self, entry: &Entry) {
         eprintln!("bumplessd: {}", line(entry));
+        if entry.event == Happening::UpgradeStarted {
+            self.begun = decided_on(entry);
+        }
         if let Err(error) = self.history.append(entry) {
             eprintln!("bumplessd: {error}");
         }
@@ -251,6 +260,7 @@ impl Ledger {
             to: Some(attempt.to.clone()),
             reason,
             gap_ms: gap_us.map(gap_ms),
+            index: self.begun.clone().filter(|(begun, _)| *begun == sha256).map(|(_, index)| index),
             ..Entry::new(now, event)
         };
         self.append(&entry);
@@ -310,6 +320,11 @@ fn line(entry: &Entry) -> String {
     line
 }
 
+/// The release that an upgrade was begun to, and what that was decided on.
+fn decided_on(entry: &Entry) -> Option<(Digest, Index)> {
+    Some((entry.to.as_ref()?.sha256, entry.index.clone()?))
+}
+
 fn last_of(entry: &Entry) -> Option<Last> {
     let result = match entry.event {
         Happening::Committed => Ending::Committed,
@@ -339,6 +354,7 @@ fn last_of(entry: &Entry) -> Option<Last> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::upgrade::Rehearsal;
 
     fn ledger(dir: &tempfile::TempDir) -> Ledger {
         let paths = Paths::new(dir.path().join("state"), dir.path().join("run"));
@@ -404,5 +420,42 @@ mod tests {
         let told =
             told.iter().filter(|entry| entry.reason.as_ref().is_some_and(|why| why.contains("revoked")));
         assert_eq!(told.count(), 2);
+    }
+
+    fn release(byte: u8) -> Release {
+        Release { version: format!("1.{byte}.0").parse().unwrap(), sha256: Digest([byte; 32]) }
+    }
+
+    fn index(version: u64) -> Option<Index> {
+        Some(Index { version, sha256: Digest([9; 32]), keys: vec!["RWkey".into()] })
+    }
+
+    fn begins(ledger: &mut Ledger, to: u8, index: Option<Index>) {
+        let entry = Entry { to: Some(release(to)), index, ..Entry::new(1, Happening::UpgradeStarted) };
+        ledger.append(&entry);
+    }
+
+    fn concludes(ledger: &mut Ledger, to: u8) -> Entry {
+        let attempt = Attempt { from: None, to: release(to), by: None, rehearsal: Rehearsal::Off };
+        let rules = config::Upgrade::default();
+        ledger.conclude(&attempt, &Verdict::Good, None, String::new(), &rules, 2);
+        ledger.newest(1).unwrap().remove(0)
+    }
+
+    #[test]
+    fn the_end_of_an_upgrade_names_the_index_that_it_was_decided_on_also_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path(), dir.path());
+        let mut ledger = Ledger::open(&paths, 0);
+        begins(&mut ledger, 1, index(3));
+        assert_eq!(concludes(&mut ledger, 1).index, index(3));
+        begins(&mut ledger, 2, index(4));
+        let mut ledger = Ledger::open(&paths, 0);
+        assert_eq!(concludes(&mut ledger, 2).index, index(4));
+        // Another release's index is not its own, and that of an earlier try is not that of a later one.
+        assert_eq!(concludes(&mut ledger, 1).index, None);
+        begins(&mut ledger, 2, None);
+        assert_eq!(concludes(&mut ledger, 2).index, None);
+        assert_eq!(concludes(&mut Ledger::open(&paths, 0), 2).index, None);
     }
 }

@@ -27,14 +27,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use bumpless_control::history::Index;
 use bumpless_os::disk::{self, sync_dir};
 use bumpless_os::durable::{self, create_dirs, replace};
 use bumpless_shared::control::StateRange;
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::{Release, Version};
 use bumpless_shared::version::Range;
-use bumpless_trust::Choice;
 use bumpless_trust::document::Artifact;
+use bumpless_trust::{Choice, Evidence};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,12 @@ pub struct Record {
     pub state: StateRange,
     /// The index that offered it.
     pub index_version: u64,
+    /// SHA-256 of that index; absent in what was installed before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_sha256: Option<Digest>,
+    /// The public keys that had signed it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub index_keys: Vec<String>,
     /// Who vouches for it.
     pub source: Source,
 }
@@ -86,6 +93,7 @@ pub enum Source {
 impl Record {
     fn of(choice: &Choice) -> Record {
         let Release { version, sha256 } = choice.release();
+        let Evidence { version: index_version, sha256: index_sha256, keys } = choice.evidence().clone();
         Record {
             schema: SCHEMA,
             release: version,
@@ -95,9 +103,17 @@ impl Record {
             contract: choice.contract(),
             protocol: choice.protocol(),
             state: choice.state(),
-            index_version: choice.index_version(),
+            index_version,
+            index_sha256: Some(index_sha256),
+            index_keys: keys,
             source: Source::Feed,
         }
+    }
+
+    /// The index that it was installed on, as far as that was kept.
+    pub fn index(&self) -> Option<Index> {
+        let keys = self.index_keys.clone();
+        self.index_sha256.map(|sha256| Index { version: self.index_version, sha256, keys })
     }
 
     /// Which release it is about.

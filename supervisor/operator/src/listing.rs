@@ -58,13 +58,16 @@ fn done(answer: &Answer, now: Unix) -> String {
 }
 
 fn entry(entry: &Entry) -> String {
-    let Entry { schema: _, at, event, actor, from, to, reason, gap_ms } = entry;
+    let Entry { schema: _, at, event, actor, from, to, reason, gap_ms, index } = entry;
     let mut line = format!("{}  {}", date(*at), happened(event));
     line += &match (from, to) {
         (Some(from), Some(to)) => format!(", {} to {}", from.version, to.version),
         (None, Some(one)) | (Some(one), None) => format!(", {}", one.version),
         (None, None) => String::new(),
     };
+    if let Some(index) = index {
+        line += &format!(", decided on index {}", index.version);
+    }
     if let Some(ms) = gap_ms {
         line += &format!(", nothing served for {}", milliseconds(*ms));
     }

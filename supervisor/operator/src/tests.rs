@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use bumpless_control::history::{Entry, Event, Index};
 use bumpless_control::reply::{Answer, Move, Progress};
 use bumpless_control::status::*;
 use bumpless_control::{Digest, schema::Schema};
@@ -349,6 +350,14 @@ Rollout of 1.2.0: bucket 412 of 1000; it opens to this machine at 2026-11-20 13:
         coming(Rollout { group: Some("eu".into()), ..serves }, None),
         "Rollout of 1.1.0: bucket 412 of 1000, group eu; open to this machine."
     );
+}
+
+#[test]
+fn a_history_line_names_the_index_that_an_upgrade_was_decided_on() {
+    let index = Some(Index { version: 7, sha256: Digest([7; 32]), keys: vec![] });
+    let entry = Entry { index, ..Entry::new(NOW, Event::Committed) };
+    let text = listing::outcome(&Outcome::Done { answer: Answer::History(vec![entry]) }, NOW);
+    assert_eq!(text, "2026-11-20 11:21:00 UTC  upgrade committed, decided on index 7\n");
 }
 
 #[test]

@@ -1,15 +1,18 @@
-//! Which release comes to which machine and when, with the real programs: groups, pins, stages.
+//! Which release comes to which machine and when, with the real programs: groups, pins, stages, and what the
+//! history keeps of a decision.
 
 use std::time::Duration;
 
-use bumpless_control::history::Event;
+use bumpless_control::history::{Event, Index};
 use bumpless_control::status::Status;
 use bumpless_release::Addition;
 use bumpless_tests::configuration::Settings;
 use bumpless_tests::operator::Operator;
 use bumpless_tests::world::{Result, START, World, release, unix_now};
-use bumpless_trust::document::{Rollout, Stage};
+use bumpless_trust::document::{Rollout, RootDocument, Stage};
+use bumpless_trust::refresh::sha256;
 use bumpless_worker::state::Layout;
+use serde_json::Value;
 
 use crate::under_load::UPGRADE;
 
@@ -115,5 +118,39 @@ async fn a_stage_that_opens_between_two_looks_is_acted_on_and_a_restart_moves_ne
     assert!(begun.at >= opens && begun.actor.is_none(), "{begun:?}, opens {opens}");
     let ran = control.status().await?.rollout.ok_or("no rollout")?;
     assert_eq!((ran.bucket, ran.eligible_at, ran.blocks), (before.bucket, Some(opens), None));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_history_keeps_the_index_and_the_keys_that_an_upgrade_was_decided_on() -> Result<()> {
+    let mut world = World::start(Settings::default()).await?;
+    let operator = world.operator();
+    let first = world.publisher().index().version;
+    publish(&mut world, "1.1.0", Addition::default())?;
+    said(&operator, &["upgrade"], 0).await?;
+    let root: RootDocument = serde_json::from_slice(&std::fs::read(world.publisher().first_root())?)?;
+    let index = |world: &World, version: u64| -> Result<Value> {
+        let sha256 = sha256(&std::fs::read(world.feed().join(format!("index/{version}.json")))?);
+        Ok(serde_json::to_value(Index { version, sha256, keys: root.release.keys.clone() })?)
+    };
+    let second = world.publisher().index().version;
+    assert!(second > first);
+    let history = operator.run(&["history", "--json", "-n", "100"]).await?.json().ok_or("no JSON")?;
+    let kept = |event: &str, version: &str| -> Vec<Value> {
+        let entries = history["history"].as_array().cloned().unwrap_or_default();
+        let of_it =
+            entries.into_iter().filter(|entry| entry["event"] == event && entry["to"]["version"] == version);
+        of_it.map(|entry| entry["index"].clone()).collect()
+    };
+    for (version, number) in [("1.0.0", first), ("1.1.0", second)] {
+        for event in ["upgrade_started", "committed"] {
+            assert_eq!(kept(event, version), [index(&world, number)?], "{event} {version}: {history}");
+        }
+    }
+    // A way back was decided on by an operator; what it goes back to has the index that it came with.
+    said(&operator, &["rollback"], 0).await?;
+    let history = world.control().history(10).await?;
+    let back = history.iter().rfind(|entry| entry.event == Event::Committed).ok_or("none committed")?;
+    assert_eq!(serde_json::to_value(&back.index)?, index(&world, first)?);
     Ok(())
 }

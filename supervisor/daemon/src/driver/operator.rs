@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use bumpless_control::history::{Entry, Event as Happening};
+use bumpless_control::history::{Entry, Event as Happening, Index};
 use bumpless_control::reply::{Answer, Checked, Listed, Move, Outcome, Progress};
 use bumpless_control::request::Request;
 use bumpless_control::schema::Schema;
 use bumpless_control::status::{Feed as FeedShown, Held, Next as Coming, Phase, Status, Supervisor};
 use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::release::{Release, Version};
-use bumpless_trust::{Choice, Request as Wanted};
+use bumpless_trust::{Choice, Evidence, Request as Wanted};
 
 use super::{Driver, Waits};
 use crate::control_socket::{Asked, Replies};
@@ -250,20 +250,23 @@ impl Driver {
     /// Rehearsed if that is asked for, or configured.
     fn begin(&mut self, choice: Choice, by: Option<u32>, rehearse: bool) {
         let to = choice.release();
+        let Evidence { version, sha256, keys } = choice.evidence().clone();
         let installed = matches!(self.edge.releases.find(&to), Ok(Some(_)));
         let from = self.edge.committed.as_ref().map(|committed| committed.release.clone());
         self.choice = Some(choice);
         let rehearsal =
             if rehearse || self.edge.config.upgrade.rehearse { Rehearsal::Cut } else { Rehearsal::Off };
-        self.begin_attempt(Attempt { from, to, by, rehearsal }, installed);
+        let index = Some(Index { version, sha256, keys });
+        self.begin_attempt(Attempt { from, to, by, rehearsal }, installed, index);
     }
 
-    fn begin_attempt(&mut self, attempt: Attempt, installed: bool) {
+    fn begin_attempt(&mut self, attempt: Attempt, installed: bool, index: Option<Index>) {
         self.last_words = None;
         let entry = Entry {
             actor: attempt.by,
             from: attempt.from.clone(),
             to: Some(attempt.to.clone()),
+            index,
             ..Entry::new(unix_now(), Happening::UpgradeStarted)
         };
         self.ledger.append(&entry);
@@ -328,7 +331,7 @@ impl Driver {
         let started = self.moving(&previous.release());
         self.wait_or_answer(replies, wait, started, true);
         self.going_back = Some(uid);
-        self.begin_attempt(attempt, true);
+        self.begin_attempt(attempt, true, previous.index());
     }
 
     /// Why the release before must not run again.

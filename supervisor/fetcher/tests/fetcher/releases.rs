@@ -57,7 +57,29 @@ async fn a_release_is_its_bytes_read_only_and_what_the_index_said() {
     let json: serde_json::Value =
         serde_json::from_slice(&fs::read(path.with_file_name("release.json")).unwrap()).unwrap();
     let names = json.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    assert_eq!(names, "contract counter index_version protocol release schema sha256 size source state");
+    assert_eq!(
+        names,
+        "contract counter index_keys index_sha256 index_version protocol release schema sha256 size source state"
+    );
+    let index = record.index().unwrap();
+    let evidence = choice.evidence();
+    assert_eq!((index.version, index.sha256, &index.keys), (1, evidence.sha256, &evidence.keys));
+    assert_eq!(index.keys.len(), 1);
+}
+
+#[tokio::test]
+async fn a_record_from_before_the_index_was_kept_is_read_and_says_nothing_about_it() {
+    let lab = Lab::new(BYTES);
+    let (_, release) = install(&lab).await.unwrap();
+    let path = worker(&lab, &release).with_file_name("release.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for key in ["index_sha256", "index_keys"] {
+        json.as_object_mut().unwrap().remove(key).unwrap();
+    }
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, json.to_string()).unwrap();
+    let record = lab.releases().find(&release).unwrap().unwrap();
+    assert_eq!((record.index_version, record.index()), (1, None));
     assert_eq!(json["source"], "feed");
 }
 
