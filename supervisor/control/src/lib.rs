@@ -15,8 +15,10 @@
 //! - [`request`]: what can be asked, and who may ask it.
 //! - [`reply`]: progress and outcome, and the exit code that belongs to each outcome.
 //! - [`status`]: what runs, what is going on, what comes next and why not now.
+//! - [`dry_run`]: what an upgrade would do.
 //! - [`history`]: one line per thing that happened.
 
+pub mod dry_run;
 pub mod history;
 pub mod reply;
 pub mod request;

@@ -9,6 +9,7 @@ use bumpless_shared::release::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::Unix;
+use crate::dry_run::DryRun;
 use crate::history::Entry;
 use crate::schema::Schema;
 use crate::status::{Phase, Status};
@@ -100,6 +101,8 @@ pub enum Answer {
     Started(Move),
     /// To `upgrade`, and to `rollback` after a commit: committed.
     Upgraded(Move),
+    /// To `dry_run`.
+    DryRun(Box<DryRun>),
     /// To `rollback` in probation: the release before serves again.
     WentBack(Move),
     /// To `hold`.

@@ -29,6 +29,11 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         rehearse: bool,
     },
+    /// What would `Upgrade` do? Nothing is changed, and the feed is not asked.
+    DryRun {
+        /// As in `Upgrade`.
+        version: Option<Version>,
+    },
     /// In probation: back to the release before, at once. Otherwise: upgrade to the previous release.
     Rollback {
         /// As in `Upgrade`.
@@ -63,7 +68,9 @@ impl Request {
     /// Who may ask it.
     pub fn access(&self) -> Access {
         match self {
-            Request::Status | Request::History { .. } | Request::Versions => Access::Everybody,
+            Request::Status | Request::History { .. } | Request::Versions | Request::DryRun { .. } => {
+                Access::Everybody
+            }
             Request::Check
             | Request::Upgrade { .. }
             | Request::Rollback { .. }
@@ -78,6 +85,7 @@ impl Request {
             Request::Status => "status",
             Request::Check => "check",
             Request::Upgrade { .. } => "upgrade",
+            Request::DryRun { .. } => "dry_run",
             Request::Rollback { .. } => "rollback",
             Request::Hold { .. } => "hold",
             Request::Unhold => "unhold",

@@ -1,6 +1,7 @@
 //! Golden lines: what is written here once is written and read like this for ever.
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::dry_run::{Considered, DryRun, Hurdle, Obstacle, Stops};
 use crate::history::{Entry, Event, Index};
 use crate::reply::{Answer, Checked, Listed, Move, Outcome, Progress, Reply};
 use crate::request::{Access, Request};
@@ -32,6 +33,11 @@ fn requests_are_written_and_read_like_this() {
             Request::Upgrade { version: None, wait: false, rehearse: false },
             r#"{"schema":1,"verb":"upgrade","version":null,"wait":false}"#,
         ),
+        (
+            Request::DryRun { version: Some(version("1.1.0")) },
+            r#"{"schema":1,"verb":"dry_run","version":"1.1.0"}"#,
+        ),
+        (Request::DryRun { version: None }, r#"{"schema":1,"verb":"dry_run","version":null}"#),
         (Request::Rollback { wait: true }, r#"{"schema":1,"verb":"rollback","wait":true}"#),
         (Request::Hold { reason: "r\n".into() }, r#"{"schema":1,"verb":"hold","reason":"r\n"}"#),
         (Request::Unhold, r#"{"schema":1,"verb":"unhold"}"#),
@@ -62,7 +68,8 @@ fn a_request_that_is_not_wholly_understood_is_not_one() {
 
 #[test]
 fn reading_is_for_everybody_and_changing_for_operators() {
-    for request in [Request::Status, Request::History { limit: 1 }, Request::Versions] {
+    let dry_run = Request::DryRun { version: None };
+    for request in [Request::Status, Request::History { limit: 1 }, Request::Versions, dry_run] {
         assert_eq!(request.access(), Access::Everybody);
     }
     for request in [
@@ -171,6 +178,47 @@ fn replies_are_written_and_read_like_this() {
         assert_eq!(reply.line(), line);
         assert_eq!(Reply::parse(line.as_bytes()).unwrap(), reply);
     }
+}
+
+#[test]
+fn a_dry_run_is_written_and_read_like_this() {
+    let considered = |release, chosen, eligible_at, why_not| Considered {
+        release: version(release),
+        chosen,
+        bucket: 7,
+        eligible_at,
+        why_not,
+    };
+    let dry_run = DryRun {
+        asked: None,
+        from: Some(version("1.0.0")),
+        to: Some(version("1.1.0")),
+        why_not: None,
+        obstacles: vec![Obstacle { kind: Hurdle::Hold, stops: Stops::Everybody, text: "racks".into() }],
+        releases: vec![
+            considered("1.2.0", false, None, Some("later".into())),
+            considered("1.1.0", true, Some(3), None),
+        ],
+        index: Index { version: 412, sha256: Digest([1; 32]), keys: vec!["RWkey".into()] },
+        signed_at: 4,
+        checked_at: Some(5),
+        feed_error: None,
+    };
+    let json = format!(
+        concat!(
+            r#"{{"schema":1,"outcome":{{"result":"done","answer":{{"dry_run":{{"asked":null,"from":"1.0.0","to":"1.1.0","#,
+            r#""why_not":null,"obstacles":[{{"kind":"hold","stops":"everybody","text":"racks"}}],"releases":["#,
+            r#"{{"release":"1.2.0","chosen":false,"bucket":7,"eligible_at":null,"why_not":"later"}},"#,
+            r#"{{"release":"1.1.0","chosen":true,"bucket":7,"eligible_at":3,"why_not":null}}],"#,
+            r#""index":{{"version":412,"sha256":"{}","keys":["RWkey"]}},"signed_at":4,"checked_at":5,"feed_error":null}}}}}}}}"#,
+        ),
+        hash(1)
+    );
+    let outcome = Outcome::Done { answer: Answer::DryRun(Box::new(dry_run)) };
+    assert_eq!(outcome.object()["dry_run"]["to"], "1.1.0");
+    let reply = Reply::Outcome(outcome);
+    assert_eq!(reply.line(), json);
+    assert_eq!(Reply::parse(json.as_bytes()).unwrap(), reply);
 }
 
 #[test]
@@ -374,6 +422,12 @@ fn every_word_is_its_own_and_reads_back() {
     for word in words {
         assert!(!matches!(Phase::from(word.to_owned()), Phase::Other(_)), "{word}");
         assert_eq!(Phase::from(word.to_owned()).as_str(), word);
+    }
+    for word in ["busy", "hold", "room", "manual", "retry", "time"] {
+        assert!(!matches!(Hurdle::from(word.to_owned()), Hurdle::Other(_)), "{word}");
+    }
+    for word in ["everybody", "supervisor"] {
+        assert!(!matches!(Stops::from(word.to_owned()), Stops::Other(_)), "{word}");
     }
     for word in ["committed", "rolled_back", "failed", "undecided"] {
         assert!(!matches!(Ending::from(word.to_owned()), Ending::Other(_)), "{word}");

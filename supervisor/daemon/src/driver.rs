@@ -7,6 +7,7 @@
 //! silence of others. For the same reason its clock stands still while it sleeps: time in which it was
 //! stopped, or held up by a disk, is nobody's delay.
 
+mod dry_run;
 mod operator;
 mod reports;
 mod rollout;

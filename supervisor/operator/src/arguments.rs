@@ -44,6 +44,10 @@ pub enum Verb {
     /// Ending this command does not end the upgrade. It goes at once: maintenance windows (upgrade.windows in
     /// config.toml) are for upgrades that begin by themselves.
     ///
+    /// With --dry-run nothing is changed: it says for every release of the feed whether it would be chosen and
+    /// why not, and what stands before the start. It goes by what was verified last, without asking the feed
+    /// (`bumpless check` asks it).
+    ///
     /// With --rehearse it hands over three times before the real probation: it cuts over, serves for a
     /// moment (upgrade.rehearsal in config.toml), hands back, and cuts over again to a second instance. If
     /// any of that bumps (a failure, a connection that is cut off, a gap above upgrade.rehearsal_gap), the
@@ -57,6 +61,9 @@ pub enum Verb {
         /// Return as soon as it has begun
         #[arg(long)]
         no_wait: bool,
+        /// Say what would happen and why, and change nothing; every local user may
+        #[arg(long, conflicts_with_all = ["rehearse", "no_wait"])]
+        dry_run: bool,
     },
     /// Go back to the release before, and wait for the end
     ///
@@ -99,7 +106,8 @@ impl Verb {
         match self {
             Verb::Status => Request::Status,
             Verb::Check => Request::Check,
-            Verb::Upgrade { version, rehearse, no_wait } => {
+            Verb::Upgrade { version, dry_run: true, .. } => Request::DryRun { version: version.clone() },
+            Verb::Upgrade { version, rehearse, no_wait, dry_run: false } => {
                 Request::Upgrade { version: version.clone(), wait: !no_wait, rehearse: *rehearse }
             }
             Verb::Rollback { no_wait } => Request::Rollback { wait: !no_wait },
@@ -132,6 +140,9 @@ mod tests {
         let version = Some("1.1.0".parse().unwrap());
         let asked = Request::Upgrade { version, wait: false, rehearse: false };
         assert_eq!(request("bumpless upgrade 1.1.0 --no-wait"), asked);
+        let version = Some("1.1.0".parse().unwrap());
+        assert_eq!(request("bumpless upgrade 1.1.0 --dry-run"), Request::DryRun { version });
+        assert_eq!(request("bumpless upgrade --dry-run"), Request::DryRun { version: None });
         assert_eq!(request("bumpless rollback"), Request::Rollback { wait: true });
         assert_eq!(request("bumpless hold --reason racks"), Request::Hold { reason: "racks".into() });
         assert_eq!(request("bumpless history -n 3"), Request::History { limit: 3 });
@@ -139,9 +150,15 @@ mod tests {
 
     #[test]
     fn a_wrong_command_line_is_exit_code_2() {
-        for line in
-            ["bumpless", "bumpless explode", "bumpless hold", "bumpless upgrade ../x", "bumpless status --x"]
-        {
+        for line in [
+            "bumpless",
+            "bumpless explode",
+            "bumpless hold",
+            "bumpless upgrade ../x",
+            "bumpless upgrade --dry-run --rehearse",
+            "bumpless upgrade --dry-run --no-wait",
+            "bumpless status --x",
+        ] {
             assert_eq!(Arguments::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
         }
     }

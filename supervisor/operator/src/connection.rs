@@ -152,6 +152,7 @@ impl Connection {
             Request::Upgrade { wait, .. } | Request::Rollback { wait } => *wait,
             Request::Check => true,
             Request::Status
+            | Request::DryRun { .. }
             | Request::Hold { .. }
             | Request::Unhold
             | Request::History { .. }

@@ -16,6 +16,7 @@
 //! - [`connection`]: the socket.
 //! - [`report`]: a [`Status`](bumpless_control::status::Status) in words: a pure function.
 //! - [`listing`]: history, versions and outcomes in words.
+//! - [`dry_run`]: what an upgrade would do, in words.
 //! - [`live`]: progress while an upgrade is waited for.
 //! - [`words`]: times, durations and sizes as people read them.
 
@@ -29,6 +30,7 @@ use clap::Parser;
 
 pub mod arguments;
 pub mod connection;
+pub mod dry_run;
 pub mod listing;
 pub mod live;
 pub mod report;

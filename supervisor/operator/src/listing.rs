@@ -4,6 +4,7 @@ use bumpless_control::Unix;
 use bumpless_control::history::{Entry, Event};
 use bumpless_control::reply::{Answer, Listed, Move, Outcome};
 
+use crate::dry_run::dry_run;
 use crate::report::report;
 use crate::words::{clause, course, date, milliseconds, safe};
 
@@ -34,6 +35,7 @@ fn done(answer: &Answer, now: Unix) -> String {
     };
     match answer {
         Answer::Status(status) => report(status, now),
+        Answer::DryRun(foreseen) => dry_run(foreseen, now),
         Answer::Checked(checked) => format!("{}.\n", clause(&checked.text)),
         Answer::Started(step) => {
             format!("Begun: {}. How it goes: bumpless status\n", course(step.from.as_ref(), &step.to))

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use bumpless_control::dry_run::{Considered, DryRun, Hurdle, Obstacle, Stops};
 use bumpless_control::history::{Entry, Event, Index};
 use bumpless_control::reply::{Answer, Move, Progress};
 use bumpless_control::status::*;
@@ -349,6 +350,108 @@ Rollout of 1.2.0: bucket 412 of 1000; it opens to this machine at 2026-11-20 13:
     assert_eq!(
         coming(Rollout { group: Some("eu".into()), ..serves }, None),
         "Rollout of 1.1.0: bucket 412 of 1000, group eu; open to this machine."
+    );
+}
+
+fn foreseen() -> DryRun {
+    let considered = |release: &str, chosen, eligible_at, why_not: Option<&str>| Considered {
+        release: release.parse().unwrap(),
+        chosen,
+        bucket: 412,
+        eligible_at,
+        why_not: why_not.map(str::to_owned),
+    };
+    DryRun {
+        asked: None,
+        from: Some("1.0.0".parse().unwrap()),
+        to: Some("1.1.0".parse().unwrap()),
+        why_not: None,
+        obstacles: vec![],
+        releases: vec![
+            considered("2.0.0", false, None, Some("2.0.0 is revoked by the publisher")),
+            considered("1.2.0", false, Some(NOW + 7200), Some("1.2.0 is not eligible yet")),
+            considered("1.1.0", true, Some(0), None),
+        ],
+        index: Index { version: 7, sha256: Digest([7; 32]), keys: vec![] },
+        signed_at: NOW - 7200,
+        checked_at: Some(NOW - 600),
+        feed_error: None,
+    }
+}
+
+#[test]
+fn a_dry_run_in_words() {
+    let releases = "
+Releases in index 7, verified 10 min ago, signed 2026-11-20 09:21:00 UTC (2 h ago):
+  2.0.0        not chosen: 2.0.0 is revoked by the publisher
+               bucket 412 of 1000, reaches this machine by no stage
+  1.2.0        not chosen: 1.2.0 is not eligible yet
+               bucket 412 of 1000, opens to this machine in 2 h
+  1.1.0        chosen
+               bucket 412 of 1000, open to this machine
+";
+    assert_eq!(
+        dry_run::dry_run(&foreseen(), NOW),
+        format!(
+            "\
+Nothing was changed, and the feed was not asked.
+bumpless upgrade would go from 1.0.0 to 1.1.0.
+    Nothing stands before its start; the supervisor begins it by itself at its next look.
+{releases}"
+        )
+    );
+    let obstacle = |kind, stops, text: &str| Obstacle { kind, stops, text: text.into() };
+    let manual = obstacle(Hurdle::Manual, Stops::Supervisor, "upgrades wait for `bumpless upgrade`");
+    assert_eq!(
+        dry_run::dry_run(&DryRun { obstacles: vec![manual.clone()], ..foreseen() }, NOW),
+        format!(
+            "\
+Nothing was changed, and the feed was not asked.
+bumpless upgrade would go from 1.0.0 to 1.1.0.
+    The supervisor does not begin it by itself: upgrades wait for `bumpless upgrade`.
+{releases}"
+        )
+    );
+    let obstacles = vec![
+        obstacle(Hurdle::Busy, Stops::Everybody, "an upgrade to 1.1.0 is under way (syncing); one at a time"),
+        obstacle(Hurdle::Hold, Stops::Everybody, "moving racks."),
+        obstacle(Hurdle::Room, Stops::Everybody, "needs 3.1 GB, has 1.2 GB"),
+        manual,
+        obstacle(Hurdle::Retry, Stops::Supervisor, "it failed before"),
+        obstacle(Hurdle::Other("moon".into()), Stops::Everybody, "it is full"),
+    ];
+    let asked = Some("1.1.0".parse().unwrap());
+    let text = dry_run::dry_run(&DryRun { obstacles, asked, ..foreseen() }, NOW);
+    assert_eq!(
+        text.split("\n\n").next().unwrap(),
+        "\
+Nothing was changed, and the feed was not asked.
+bumpless upgrade 1.1.0 would be refused now; it leads from 1.0.0 to 1.1.0.
+    Not now: an upgrade to 1.1.0 is under way (syncing); one at a time.
+    Upgrades are HELD (bumpless unhold frees them): moving racks.
+    No room on the disk: needs 3.1 GB, has 1.2 GB.
+    The supervisor does not begin it by itself: upgrades wait for `bumpless upgrade`.
+    The supervisor does not begin it by itself: it failed before.
+    moon: it is full."
+    );
+    let nothing = DryRun {
+        to: None,
+        why_not: Some("the publisher has paused channel stable".into()),
+        releases: vec![],
+        checked_at: None,
+        feed_error: Some("connection refused".into()),
+        ..foreseen()
+    };
+    assert_eq!(
+        dry_run::dry_run(&nothing, NOW),
+        "\
+Nothing was changed, and the feed was not asked.
+bumpless upgrade would begin nothing: the publisher has paused channel stable.
+
+Releases in index 7, not looked for since the supervisor's start, signed 2026-11-20 09:21:00 UTC (2 h ago):
+    (The last look FAILED: connection refused.)
+    none
+"
     );
 }
 

@@ -216,6 +216,8 @@ async fn without_room_for_the_fetch_nothing_is_fetched_and_both_figures_are_name
     }
     let status = world.operator().run(&["status"]).await?;
     assert!(status.all().contains("nothing was changed"), "{}", status.all());
+    let foreseen = world.operator().run(&["upgrade", "--dry-run"]).await?;
+    assert!(foreseen.output.contains("No room on the disk: needs"), "{}", foreseen.all());
     let after = world.serving().await?.serving.ok_or("nobody serves")?;
     assert_eq!(before.pid, after.pid);
     Ok(())

@@ -1,5 +1,5 @@
-//! Which release comes to which machine and when, with the real programs: groups, pins, stages, and what the
-//! history keeps of a decision.
+//! Which release comes to which machine and when, with the real programs: groups, pins, stages, what the
+//! history keeps of a decision, and what is foreseen.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use bumpless_control::status::Status;
 use bumpless_release::Addition;
 use bumpless_tests::configuration::Settings;
 use bumpless_tests::operator::Operator;
+use bumpless_tests::tap::Flow;
 use bumpless_tests::world::{Result, START, World, release, unix_now};
 use bumpless_trust::document::{Rollout, RootDocument, Stage};
 use bumpless_trust::refresh::sha256;
 use bumpless_worker::state::Layout;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::under_load::UPGRADE;
 
@@ -152,5 +153,89 @@ async fn the_history_keeps_the_index_and_the_keys_that_an_upgrade_was_decided_on
     let history = world.control().history(10).await?;
     let back = history.iter().rfind(|entry| entry.event == Event::Committed).ok_or("none committed")?;
     assert_eq!(serde_json::to_value(&back.index)?, index(&world, first)?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_says_what_becomes_of_each_release_and_changes_nothing() -> Result<()> {
+    let mut world = World::start(Settings::default()).await?;
+    let (operator, control) = (world.operator(), world.control());
+    publish(&mut world, "1.1.0", Addition::default())?;
+    publish(&mut world, "1.2.0", spread(0, 0, &["canary"])?)?;
+    publish(&mut world, "1.3.0", Addition::default())?;
+    world.publisher().revoke(&"1.3.0".parse()?)?;
+    world.publisher().publish(unix_now())?;
+    said(&operator, &["check"], 0).await?;
+    said(&operator, &["hold", "--reason", "moving racks"], 0).await?;
+    let index = world.publisher().index().version;
+    // Nobody can be asked.
+    world.turn_tap(Flow::Closed);
+    let seen = async || -> Result<(Status, String, Vec<_>)> {
+        let mut status = control.status().await?;
+        // The last heartbeat is another one each time, and times to come are rounded.
+        status.serving.as_mut().ok_or("nobody serves")?.figures = None;
+        status.next_check = None;
+        status.next.as_mut().ok_or("nothing is next")?.at = None;
+        let history = said(&operator, &["history", "--json"], 0).await?;
+        let mut files: Vec<_> = ["releases", "staging", "trust"]
+            .iter()
+            .flat_map(|name| std::fs::read_dir(world.state_dir().join(name)).into_iter().flatten())
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<_>>()?;
+        files.sort();
+        Ok((status, history, files))
+    };
+    let before = seen().await?;
+    let dry_run = async |arguments: &[&str]| -> Result<Value> {
+        let said = operator.run(&[&["upgrade", "--dry-run", "--json"][..], arguments].concat()).await?;
+        assert_eq!(said.code, 0, "{}", said.all());
+        Ok(said.json().ok_or("no JSON")?["dry_run"].clone())
+    };
+    let why_not = |foreseen: &Value| -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let releases = foreseen["releases"].as_array().cloned().unwrap_or_default();
+        releases.iter().map(|one| (text(&one["release"]), text(&one["why_not"]))).collect()
+    };
+    let foreseen = dry_run(&[]).await?;
+    assert_eq!((&foreseen["from"], &foreseen["to"]), (&json!("1.0.0"), &json!("1.1.0")));
+    let said_of = why_not(&foreseen);
+    let versions: Vec<&str> = said_of.iter().map(|(version, _)| version.as_str()).collect();
+    assert_eq!(versions, ["1.3.0", "1.2.0", "1.1.0", "1.0.0"]);
+    for (at, part) in [(0, "revoked"), (1, "not rolled out to this machine"), (2, ""), (3, "runs already")] {
+        assert!(said_of[at].1.contains(part), "{said_of:?}");
+    }
+    assert_eq!(foreseen["releases"][2]["chosen"], true);
+    assert_eq!(said_of[2].1, "");
+    let kinds = |foreseen: &Value| -> Vec<Value> {
+        let all = foreseen["obstacles"].as_array().cloned().unwrap_or_default();
+        all.iter().map(|one| json!([one["kind"], one["stops"]])).collect()
+    };
+    assert_eq!(kinds(&foreseen), [json!(["hold", "everybody"]), json!(["manual", "supervisor"])]);
+    assert_eq!(foreseen["obstacles"][0]["text"], "moving racks");
+    assert_eq!(foreseen["index"]["version"], index);
+    assert!(foreseen["checked_at"].is_u64() && foreseen["signed_at"].is_u64(), "{foreseen}");
+    // Whoever names a release waits for no stage; a revoked one nobody gets.
+    let foreseen = dry_run(&["1.2.0"]).await?;
+    assert_eq!((&foreseen["asked"], &foreseen["to"]), (&json!("1.2.0"), &json!("1.2.0")));
+    assert_eq!(why_not(&foreseen)[2], ("1.1.0".into(), "1.2.0 is asked for".into()));
+    let foreseen = dry_run(&["1.3.0"]).await?;
+    assert_eq!(
+        (&foreseen["to"], &foreseen["why_not"]),
+        (&Value::Null, &json!("1.3.0 is revoked by the publisher"))
+    );
+    assert!(kinds(&foreseen).is_empty(), "{foreseen}");
+    let text = said(&operator, &["upgrade", "--dry-run"], 0).await?;
+    for part in ["bumpless upgrade would be refused now", "Upgrades are HELD", "1.3.0", "chosen"] {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+    assert_eq!(seen().await?, before, "a dry run has changed something");
+
+    // And then it comes as it was said.
+    world.turn_tap(Flow::Open);
+    said(&operator, &["unhold"], 0).await?;
+    let text = said(&operator, &["upgrade", "--no-wait"], 0).await?;
+    assert!(text.contains("from 1.0.0 to 1.1.0"), "{text}");
+    assert_eq!(kinds(&dry_run(&[]).await?)[0], json!(["busy", "everybody"]));
+    control.until("1.1.0", UPGRADE, serves("1.1.0")).await?;
     Ok(())
 }

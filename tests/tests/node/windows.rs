@@ -70,6 +70,10 @@ async fn outside_of_the_window_nothing_begins_and_status_says_when_and_its_openi
     assert!(why.contains("only in a maintenance window") && why.contains("opens on 20"), "{why}");
     let said = node.world.operator().run(&["status"]).await?;
     assert!(said.all().contains("Not now, because upgrades begin by themselves only in a"), "{}", said.all());
+    let said = node.world.operator().run(&["upgrade", "--dry-run", "--json"]).await?;
+    let foreseen = said.json().ok_or("no JSON")?;
+    let obstacle = &foreseen["dry_run"]["obstacles"][0];
+    assert_eq!((&obstacle["kind"], &obstacle["stops"]), (&"time".into(), &"supervisor".into()), "{foreseen}");
 
     // The feed is looked at every hour, so it is the opening that it is looked at for.
     node.world.injected().step_clock(i64::try_from(opens - unix_now())? + 10)?;

@@ -58,6 +58,7 @@ impl Driver {
             Request::Upgrade { version, wait, rehearse } => {
                 self.ask_upgrade(Pending::Upgrade { version, wait, rehearse, uid, replies });
             }
+            Request::DryRun { version } => replies.finish(self.dry_run(version)),
             Request::Rollback { wait } => self.ask_rollback(wait, uid, replies),
             Request::Hold { reason } => {
                 let hold = Hold { reason: reason.clone(), at: unix_now(), by: Some(uid) };
@@ -114,7 +115,7 @@ impl Driver {
     }
 
     /// Why no upgrade can begin now.
-    fn busy(&self) -> Option<String> {
+    pub(super) fn busy(&self) -> Option<String> {
         if self.may_begin() {
             return None;
         }

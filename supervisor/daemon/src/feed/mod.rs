@@ -229,14 +229,7 @@ impl Feed {
         partial: &Partial,
         progress: &mut (dyn FnMut(u64, u64) + Send),
     ) -> Result<Staged, FeedError> {
-        let dir = &self.settings.staging_dir;
-        // Blob and unpacked artifact lie side by side for a moment.
-        let needs = artifact.size.saturating_add(artifact.raw_size).saturating_sub(partial.len()?);
-        let has = bumpless_os::durable::free_bytes(dir)
-            .map_err(|source| FeedError::Staging { path: dir.clone(), source })?;
-        if has < needs {
-            return Err(FeedError::NoRoom { path: dir.clone(), needs, has });
-        }
+        room(&self.settings.staging_dir, artifact, partial.len()?)?;
         loop {
             let before = partial.len()?;
             let mut errors = Vec::new();
@@ -328,6 +321,23 @@ pub fn kept(trust_dir: &Path, channel: Channel) -> Result<Option<Trusted>, FeedE
     }
     let (trusted, _, _) = Trusted::load(None, stored, channel).map_err(FeedError::Refused)?;
     Ok(Some(trusted))
+}
+
+/// Whether there is room in the staging folder for an artifact of which so many bytes are there.
+fn room(dir: &Path, artifact: &Artifact, there: u64) -> Result<(), FeedError> {
+    // Blob and unpacked artifact lie side by side for a moment.
+    let needs = artifact.size.saturating_add(artifact.raw_size).saturating_sub(there);
+    let has = bumpless_os::durable::free_bytes(dir)
+        .map_err(|source| FeedError::Staging { path: dir.to_owned(), source })?;
+    if has < needs { Err(FeedError::NoRoom { path: dir.to_owned(), needs, has }) } else { Ok(()) }
+}
+
+/// What a fetch into this staging folder would say of the room there; changes nothing.
+///
+/// # Errors
+/// There is too little, or nobody can tell.
+pub fn has_room(dir: &Path, artifact: &Artifact) -> Result<(), FeedError> {
+    room(dir, artifact, partial::there(dir, artifact))
 }
 
 /// Names come from this program and from hashes and numbers in verified files, so nothing needs escaping.

@@ -20,6 +20,15 @@ use nix::fcntl::OFlag;
 use super::error::FeedError;
 use super::staged::{self, Staged};
 
+/// Bytes that are there of this blob, without touching them.
+pub(super) fn there(dir: &Path, artifact: &Artifact) -> u64 {
+    fs::metadata(dir.join(name(artifact))).map_or(0, |file| file.len())
+}
+
+fn name(artifact: &Artifact) -> String {
+    format!("{}.part", artifact.sha256)
+}
+
 /// A blob that is being fetched.
 #[derive(Debug)]
 pub(super) struct Partial {
@@ -31,7 +40,7 @@ impl Partial {
     /// What is there of this blob; every other blob's beginning is removed.
     pub(super) fn open(dir: &Path, artifact: &Artifact) -> Result<Partial, FeedError> {
         let failed = |source| FeedError::Staging { path: dir.to_owned(), source };
-        let name = format!("{}.part", artifact.sha256);
+        let name = name(artifact);
         for entry in fs::read_dir(dir).map_err(failed)? {
             let other = entry.map_err(failed)?;
             if other.file_name() != *name && other.path().extension().is_some_and(|it| it == "part") {

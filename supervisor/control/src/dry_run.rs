@@ -1,0 +1,88 @@
+//! What an upgrade would do now. Nothing is changed by asking, and the feed is not asked: what is said is
+//! said from the index that was verified last.
+
+use bumpless_shared::release::Version;
+use serde::{Deserialize, Serialize};
+
+use crate::Unix;
+use crate::history::Index;
+use crate::word::words;
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DryRun {
+    /// The version that is asked for; `None`: the newest that may run here.
+    pub asked: Option<Version>,
+    /// What serves; `None` where nothing was ever installed.
+    pub from: Option<Version>,
+    /// Where an upgrade would go; `None`: nowhere.
+    pub to: Option<Version>,
+    /// Why nowhere.
+    pub why_not: Option<String>,
+    /// What stands before the start of an upgrade to that release, if there is one.
+    pub obstacles: Vec<Obstacle>,
+    /// Every release of the index, the newest first.
+    pub releases: Vec<Considered>,
+    /// The index.
+    pub index: Index,
+    /// When its publisher last said that it is the newest.
+    pub signed_at: Unix,
+    /// The last look at the feed that went through; `None`: none since the supervisor's start.
+    pub checked_at: Option<Unix>,
+    /// Why the last look did not go through.
+    pub feed_error: Option<String>,
+}
+
+/// Something that stands before the start of an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// What it is.
+    pub kind: Hurdle,
+    /// Whom it stops.
+    pub stops: Stops,
+    /// In words.
+    pub text: String,
+}
+
+words! {
+    /// What can stand before a start.
+    Hurdle {
+        /// Another upgrade is under way, or nothing serves that could be upgraded.
+        Busy = "busy",
+        /// An operator holds upgrades.
+        Hold = "hold",
+        /// The disk is too full.
+        Room = "room",
+        /// Upgrades are begun by an operator only.
+        Manual = "manual",
+        /// The release failed here and is tried again later.
+        Retry = "retry",
+        /// The supervisor begins nothing by itself at this time.
+        Time = "time",
+    }
+}
+
+words! {
+    /// Whom it stops.
+    Stops {
+        /// An operator, too.
+        Everybody = "everybody",
+        /// The supervisor alone: `bumpless upgrade` begins all the same.
+        Supervisor = "supervisor",
+    }
+}
+
+/// One release of the index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Considered {
+    /// Its name.
+    pub release: Version,
+    /// Whether it is where an upgrade would go.
+    pub chosen: bool,
+    /// This machine's place in its rollout, 0 to 999.
+    pub bucket: u16,
+    /// From when on this machine may take it by itself; `None` where no stage reaches it.
+    pub eligible_at: Option<Unix>,
+    /// Why it is not chosen; `None` where it is.
+    pub why_not: Option<String>,
+}

@@ -1,0 +1,71 @@
+//! What an upgrade would do, in words: what is chosen, what stands before its start, and what each release of
+//! the feed is to this machine.
+
+use bumpless_control::Unix;
+use bumpless_control::dry_run::{Considered, DryRun, Hurdle, Obstacle, Stops};
+
+use crate::words::{clause, course, relative, safe, when};
+
+/// Pure: the same answer and moment give the same text. Ends with an end of line.
+pub fn dry_run(foreseen: &DryRun, now: Unix) -> String {
+    let DryRun { asked, from, to, why_not, obstacles, releases, index, signed_at, checked_at, feed_error } =
+        foreseen;
+    let mut text = String::from("Nothing was changed, and the feed was not asked.\n");
+    let command =
+        asked.as_ref().map_or("bumpless upgrade".into(), |asked| format!("bumpless upgrade {asked}"));
+    let stopped = obstacles.iter().any(|obstacle| obstacle.stops != Stops::Supervisor);
+    text += &match (to, why_not) {
+        (Some(to), _) => {
+            let would = if stopped { "would be refused now; it leads" } else { "would go" };
+            format!("{command} {would} {}.\n", course(from.as_ref(), to))
+        }
+        (None, Some(why_not)) => format!("{command} would begin nothing: {}.\n", clause(why_not)),
+        (None, None) => format!("{command} would begin nothing.\n"),
+    };
+    text += &obstacles.iter().map(obstacle_part).collect::<String>();
+    if to.is_some() && obstacles.is_empty() {
+        text += "    Nothing stands before its start; the supervisor begins it by itself at its next look.\n";
+    }
+    let seen = checked_at.map_or("not looked for since the supervisor's start".into(), |at| {
+        format!("verified {}", relative(at, now))
+    });
+    text += &format!("\nReleases in index {}, {seen}, signed {}:\n", index.version, when(*signed_at, now));
+    if let Some(error) = feed_error {
+        text += &format!("    (The last look FAILED: {}.)\n", clause(error));
+    }
+    if releases.is_empty() {
+        text += "    none\n";
+    }
+    text + &releases.iter().map(|release| release_part(release, now)).collect::<String>()
+}
+
+fn obstacle_part(obstacle: &Obstacle) -> String {
+    let Obstacle { kind, stops, text } = obstacle;
+    let what = match kind {
+        Hurdle::Busy => "Not now",
+        Hurdle::Hold => "Upgrades are HELD (bumpless unhold frees them)",
+        Hurdle::Room => "No room on the disk",
+        Hurdle::Manual | Hurdle::Time | Hurdle::Retry => "The supervisor does not begin it by itself",
+        Hurdle::Other(word) => return format!("    {}: {}.\n", safe(word), clause(text)),
+    };
+    match stops {
+        Stops::Everybody | Stops::Supervisor => format!("    {what}: {}.\n", clause(text)),
+        Stops::Other(word) => format!("    {what} (stops {}): {}.\n", safe(word), clause(text)),
+    }
+}
+
+fn release_part(considered: &Considered, now: Unix) -> String {
+    let Considered { release, chosen, bucket, eligible_at, why_not } = considered;
+    let release = release.as_str();
+    let verdict = match (chosen, why_not) {
+        (true, _) => "chosen".to_owned(),
+        (false, Some(why_not)) => format!("not chosen: {}", clause(why_not)),
+        (false, None) => "not chosen".to_owned(),
+    };
+    let open = match eligible_at {
+        Some(at) if *at <= now => "open to this machine".to_owned(),
+        Some(at) => format!("opens to this machine {}", relative(*at, now)),
+        None => "reaches this machine by no stage".to_owned(),
+    };
+    format!("  {release:<12} {verdict}\n               bucket {bucket} of 1000, {open}\n")
+}
