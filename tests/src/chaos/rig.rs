@@ -406,8 +406,8 @@ impl Rig {
         let pid = match role {
             Role::Old => cast.old_pid,
             Role::New => {
-                let connected = self.levers.connected().into_iter();
-                let new = connected.filter(|it| it.release == cast.new.version).next_back();
+                let mut connected = self.levers.connected().into_iter();
+                let new = connected.rfind(|it| it.release == cast.new.version);
                 new.ok_or("there is no new worker")?.pid
             }
         };

@@ -1,5 +1,5 @@
 //! A harness outside that holds a worker at any step for as long as it likes, and makes it do what a plan
-//! could ([`super::plan`]), as often as it likes and at any moment.
+//! could (`plan`), as often as it likes and at any moment.
 //!
 //! A release that is stamped with a lever's socket connects there when it starts. Others have none and
 //! pass every step without a look. One line each way:

@@ -9,6 +9,12 @@ use bumpless_trust::refresh::sha256;
 
 use super::bench::{Bench, Says, all, below, news, root, same};
 
+/// A case, what is changed, and what is said.
+type Changed = (&'static str, fn(&mut Forge), &'static str);
+
+/// A case, what is answered instead of these bytes, and what is said.
+type Answered = (&'static str, fn(&[u8]) -> Answer, &'static str);
+
 const NOTHING_NEW: Says<'_> = Says::Well("nothing newer than 1.0.0");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,7 +37,7 @@ fn offers(forge: &mut Forge, change: impl FnOnce(&mut Forge)) {
 async fn may_not_run(bench: &mut Bench) -> Result<()> {
     bench.fresh().await?;
     let index = bench.forge.index.clone();
-    let cases: [(&str, fn(&mut Forge), &str); 9] = [
+    let cases: [Changed; 9] = [
         ("a release", |_| {}, "2.0.0 is there"),
         (
             "the running bytes under a new name",
@@ -211,7 +217,7 @@ async fn blobs(bench: &mut Bench) -> Result<()> {
     bench.fresh().await?;
     // Each has bytes of its own: nothing of another can be taken for it.
     let blob = |number: u64| [zeros(WINDOW, &[1000]), number.to_le_bytes().to_vec()].concat();
-    let cases: [(&str, fn(&[u8]) -> Answer, &str); 9] = [
+    let cases: [Answered; 9] = [
         ("that is not there", |_| Answer::Status("404 Not Found"), "the feed has no such file"),
         ("that cannot be had", |_| Answer::Status("500 Oh"), "the server answers 500"),
         (

@@ -8,6 +8,9 @@ use bumpless_trust::signature::trusted_comment;
 
 use super::bench::{Bench, Says, news, same, timestamp};
 
+/// A case, what is changed, and what is said.
+type Changed<'a> = (&'a str, fn(&mut Forge), &'a str);
+
 const NOTHING_NEW: Says<'_> = Says::Well("nothing newer than 1.0.0");
 const SHAPE: &str = "it is not of the expected shape";
 
@@ -133,7 +136,7 @@ async fn indexes(bench: &mut Bench) -> Result<()> {
     let twice = |text: &str| format!("release {text} is listed twice");
     let (named, counted) = (twice("1.0.0 or its counter 5"), bench.forge.running().counter);
     let counted = twice(&format!("2.0.0 or its counter {counted}"));
-    let contents: [(&str, fn(&mut Forge), &str); 7] = [
+    let contents: [Changed<'_>; 7] = [
         (
             "a name twice",
             |forge| {

@@ -8,6 +8,9 @@ use bumpless_tests::world::Result;
 
 use super::bench::{Bench, Says, news, same, timestamp};
 
+/// A case, and how these bytes are answered.
+type Framed = (&'static str, fn(&[u8]) -> Answer);
+
 const NOTHING_NEW: Says<'_> = Says::Well("nothing newer than 1.0.0");
 const BROKEN: Says<'_> = Says::Failed("the answer broke off");
 
@@ -162,7 +165,7 @@ async fn encodings(bench: &mut Bench) -> Result<()> {
         let case = format!("said to be encoded: {encoding}");
         bench.look(&case, NOTHING_NEW, "root/+1 timestamp*", timestamp).await?;
     }
-    let framings: [(&str, fn(&[u8]) -> Answer); 4] = [
+    let framings: [Framed; 4] = [
         ("in chunks", |bytes| {
             let (one, two) = bytes.split_at(7);
             let body = [
