@@ -28,13 +28,29 @@ fn missed(found: &Found) -> Vec<&str> {
     found.phases.iter().filter(|(_, count)| **count == 0).map(|(phase, _)| *phase).collect()
 }
 
+/// Where starts of a supervisor went on.
+fn went_on(found: &Found) -> Vec<&str> {
+    found.recoveries.iter().filter(|(_, count)| **count > 0).map(|(way, _)| *way).collect()
+}
+
 #[test]
 fn whatever_goes_wrong_once_every_invariant_holds_and_it_ends_steady() {
     let found = run(None, 1, &[]);
     all_is_well(&found);
     assert_eq!(missed(&found), ["Clearing for the record"], "it takes two faults");
-    let ways = found.recoveries.values().filter(|count| **count > 0).count();
-    assert!(ways >= 8, "a start went on in {ways} ways: {:?}", found.recoveries);
+    let ways =
+        ["Cold Spawning", "Committing Sealing", "Probation", "RollingBack Resuming", "Steady", "Vacant"];
+    assert_eq!(went_on(&found), ways, "where a start goes on after one fault");
+}
+
+#[test]
+fn whoever_dies_beside_the_supervisor_a_start_goes_on_where_things_stand() {
+    let found = run(None, 2, &[Kind::Supervisor, Kind::Kill]);
+    all_is_well(&found);
+    let ways = went_on(&found);
+    for way in ["Clearing for a cold start", "Cold Waiting", "Probation alone"] {
+        assert!(ways.contains(&way), "no start went on with {way}: {ways:?}");
+    }
 }
 
 #[test]

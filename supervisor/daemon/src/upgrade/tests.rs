@@ -659,6 +659,7 @@ fn where_revoked_is_stop_what_is_committed_and_revoked_does_not_start_anew_in_an
 #[test]
 fn a_stop_ends_a_node_that_is_kept_down() {
     let (state, _) = recover(found(), at(0), &revoked(Revoked::Stop, &[0]));
+    assert!(matches!(state, State::Cold { step: Cold::Forbidden(_), .. }), "{state:?}");
     let (state, effects) = step(state, Event::Asked(Ask::Stop), 1);
     assert_eq!((state, effects), (State::Stopped, vec![]));
 }
