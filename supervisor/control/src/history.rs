@@ -43,6 +43,10 @@ words! {
         Held = "held",
         /// An operator let them go on.
         Unheld = "unheld",
+        /// Root accepted media that had expired, for one upgrade.
+        StaleAccepted = "stale_accepted",
+        /// Root had everything forgotten that was verified, and trust begins anew with another root.
+        TrustReset = "trust_reset",
         /// The feed was refused or could not be read, for the first time since it was well.
         FeedFailed = "feed_failed",
         /// The feed is well again.

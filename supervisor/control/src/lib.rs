@@ -17,6 +17,7 @@
 //! - [`status`]: what runs, what is going on, what comes next and why not now.
 //! - [`dry_run`]: what an upgrade would do.
 //! - [`history`]: one line per thing that happened.
+//! - [`trust`]: what is believed about releases, and on whose word.
 
 pub mod dry_run;
 pub mod history;
@@ -24,6 +25,7 @@ pub mod reply;
 pub mod request;
 pub mod schema;
 pub mod status;
+pub mod trust;
 mod word;
 
 pub use bumpless_shared::digest::Digest;

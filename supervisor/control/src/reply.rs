@@ -13,6 +13,7 @@ use crate::dry_run::DryRun;
 use crate::history::Entry;
 use crate::schema::Schema;
 use crate::status::{Phase, Status};
+use crate::trust::{RootShown, Trust};
 
 /// One line of a reply: first any number of `Progress`, then one `Outcome`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,9 +98,9 @@ pub enum Answer {
     Status(Box<Status>),
     /// To `check`.
     Checked(Checked),
-    /// To `upgrade` and `rollback` without waiting.
+    /// To `upgrade`, `upgrade_from` and `rollback` without waiting.
     Started(Move),
-    /// To `upgrade`, and to `rollback` after a commit: committed.
+    /// To `upgrade` and `upgrade_from`, and to `rollback` after a commit: committed.
     Upgraded(Move),
     /// To `dry_run`.
     DryRun(Box<DryRun>),
@@ -116,6 +117,10 @@ pub enum Answer {
     History(Vec<Entry>),
     /// To `versions`, newest first.
     Versions(Vec<Listed>),
+    /// To `trust`.
+    Trust(Box<Trust>),
+    /// To `trust_reset`: the root that stands now.
+    TrustReset(RootShown),
 }
 
 /// What a look at the feed found.

@@ -34,6 +34,28 @@ pub enum Request {
         /// As in `Upgrade`.
         version: Option<Version>,
     },
+    /// Go to a release with a folder, a stick for instance, as the feed for this one upgrade.
+    UpgradeFrom {
+        /// Its absolute path, as the supervisor sees it.
+        folder: String,
+        /// As in `Upgrade`.
+        version: Option<Version>,
+        /// As in `Upgrade`.
+        wait: bool,
+        /// As in `Upgrade`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        rehearse: bool,
+        /// Why what has expired is accepted this once; left out, it is not. For root alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accept_stale: Option<String>,
+    },
+    /// What does this machine believe, and on whose word?
+    Trust,
+    /// Forget everything that was verified and begin anew with another root. For root alone.
+    TrustReset {
+        /// The root file's absolute path, as the supervisor sees it; its `.sigs` lie beside it.
+        root: String,
+    },
     /// In probation: back to the release before, at once. Otherwise: upgrade to the previous release.
     Rollback {
         /// As in `Upgrade`.
@@ -62,30 +84,58 @@ pub enum Access {
     Everybody,
     /// Root, the supervisor's own user where that is not root, members of the group `bumpless`.
     Operators,
+    /// Root.
+    Root,
 }
 
 impl Request {
     /// Who may ask it.
     pub fn access(&self) -> Access {
         match self {
-            Request::Status | Request::History { .. } | Request::Versions | Request::DryRun { .. } => {
-                Access::Everybody
-            }
+            Request::Status
+            | Request::History { .. }
+            | Request::Versions
+            | Request::DryRun { .. }
+            | Request::Trust => Access::Everybody,
+            Request::UpgradeFrom { accept_stale: Some(_), .. } | Request::TrustReset { .. } => Access::Root,
             Request::Check
             | Request::Upgrade { .. }
+            | Request::UpgradeFrom { accept_stale: None, .. }
             | Request::Rollback { .. }
             | Request::Hold { .. }
             | Request::Unhold => Access::Operators,
         }
     }
 
-    /// The verb, as in JSON and on the command line.
+    /// What to type, as far as it is always the same.
+    pub fn words(&self) -> &'static str {
+        match self {
+            Request::UpgradeFrom { accept_stale: None, .. } => "upgrade --from",
+            Request::UpgradeFrom { accept_stale: Some(_), .. } => "upgrade --accept-stale",
+            Request::Trust => "trust show",
+            Request::TrustReset { .. } => "trust reset",
+            Request::DryRun { .. } => "upgrade --dry-run",
+            Request::Status
+            | Request::Check
+            | Request::Upgrade { .. }
+            | Request::Rollback { .. }
+            | Request::Hold { .. }
+            | Request::Unhold
+            | Request::History { .. }
+            | Request::Versions => self.verb(),
+        }
+    }
+
+    /// The verb, as in JSON.
     pub fn verb(&self) -> &'static str {
         match self {
             Request::Status => "status",
             Request::Check => "check",
             Request::Upgrade { .. } => "upgrade",
             Request::DryRun { .. } => "dry_run",
+            Request::UpgradeFrom { .. } => "upgrade_from",
+            Request::Trust => "trust",
+            Request::TrustReset { .. } => "trust_reset",
             Request::Rollback { .. } => "rollback",
             Request::Hold { .. } => "hold",
             Request::Unhold => "unhold",

@@ -7,6 +7,7 @@ use crate::reply::{Answer, Checked, Listed, Move, Outcome, Progress, Reply};
 use crate::request::{Access, Request};
 use crate::schema::Schema;
 use crate::status::*;
+use crate::trust::{Kept, RootShown, Signers, Trust};
 
 fn version(text: &str) -> Version {
     text.parse().unwrap()
@@ -14,6 +15,11 @@ fn version(text: &str) -> Version {
 
 fn hash(byte: u8) -> String {
     Digest([byte; 32]).to_string()
+}
+
+fn from_folder(accept_stale: Option<String>) -> Request {
+    let (folder, version) = ("/d".into(), None);
+    Request::UpgradeFrom { folder, version, wait: true, rehearse: false, accept_stale }
 }
 
 #[test]
@@ -43,6 +49,19 @@ fn requests_are_written_and_read_like_this() {
         (Request::Unhold, r#"{"schema":1,"verb":"unhold"}"#),
         (Request::History { limit: 20 }, r#"{"schema":1,"verb":"history","limit":20}"#),
         (Request::Versions, r#"{"schema":1,"verb":"versions"}"#),
+        (from_folder(None), r#"{"schema":1,"verb":"upgrade_from","folder":"/d","version":null,"wait":true}"#),
+        (
+            Request::UpgradeFrom {
+                folder: "/d".into(),
+                version: Some(version("1.1.0")),
+                wait: false,
+                rehearse: true,
+                accept_stale: Some("why".into()),
+            },
+            r#"{"schema":1,"verb":"upgrade_from","folder":"/d","version":"1.1.0","wait":false,"rehearse":true,"accept_stale":"why"}"#,
+        ),
+        (Request::Trust, r#"{"schema":1,"verb":"trust"}"#),
+        (Request::TrustReset { root: "/r".into() }, r#"{"schema":1,"verb":"trust_reset","root":"/r"}"#),
     ] {
         assert_eq!(request.line(), line);
         assert_eq!(Request::parse(line.as_bytes()).unwrap(), request);
@@ -69,7 +88,9 @@ fn a_request_that_is_not_wholly_understood_is_not_one() {
 #[test]
 fn reading_is_for_everybody_and_changing_for_operators() {
     let dry_run = Request::DryRun { version: None };
-    for request in [Request::Status, Request::History { limit: 1 }, Request::Versions, dry_run] {
+    for request in
+        [Request::Status, Request::History { limit: 1 }, Request::Versions, Request::Trust, dry_run]
+    {
         assert_eq!(request.access(), Access::Everybody);
     }
     for request in [
@@ -78,8 +99,43 @@ fn reading_is_for_everybody_and_changing_for_operators() {
         Request::Rollback { wait: false },
         Request::Hold { reason: String::new() },
         Request::Unhold,
+        from_folder(None),
     ] {
         assert_eq!(request.access(), Access::Operators);
+    }
+}
+
+#[test]
+fn what_weakens_or_replaces_trust_is_for_root_alone() {
+    for request in [from_folder(Some("why".into())), Request::TrustReset { root: "/r".into() }] {
+        assert_eq!(request.access(), Access::Root);
+    }
+}
+
+#[test]
+fn what_is_trusted_is_written_and_read_like_this() {
+    let trust = Trust {
+        network: Digest([1; 32]),
+        channel: "stable".into(),
+        root: RootShown { version: 2, sha256: Digest([2; 32]), expires: 3 },
+        timestamp: Some(Kept { version: 4, issued: 5, expires: 6 }),
+        index: None,
+        roles: vec![Signers { role: "root".into(), threshold: 1, keys: vec!["RW".into()] }],
+    };
+    let root = trust.root;
+    let shown = format!(
+        r#"{{"schema":1,"outcome":{{"result":"done","answer":{{"trust":{{"network":"{}","channel":"stable","root":{{"version":2,"sha256":"{}","expires":3}},"timestamp":{{"version":4,"issued":5,"expires":6}},"index":null,"roles":[{{"role":"root","threshold":1,"keys":["RW"]}}]}}}}}}}}"#,
+        hash(1),
+        hash(2)
+    );
+    let reset = format!(
+        r#"{{"schema":1,"outcome":{{"result":"done","answer":{{"trust_reset":{{"version":2,"sha256":"{}","expires":3}}}}}}}}"#,
+        hash(2)
+    );
+    for (answer, line) in [(Answer::Trust(Box::new(trust)), shown), (Answer::TrustReset(root), reset)] {
+        let reply = Reply::Outcome(Outcome::Done { answer });
+        assert_eq!(reply.line(), line);
+        assert_eq!(Reply::parse(line.as_bytes()).unwrap(), reply);
     }
 }
 
@@ -448,6 +504,8 @@ fn every_word_is_its_own_and_reads_back() {
         "quarantined",
         "held",
         "unheld",
+        "stale_accepted",
+        "trust_reset",
         "feed_failed",
         "feed_well",
         "alarm",

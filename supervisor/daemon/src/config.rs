@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bumpless_shared::control::{Durability, Timing};
+use bumpless_shared::digest::Digest;
 use bumpless_trust::Pin;
 use bumpless_trust::document::Group;
 use serde::Deserialize;
@@ -86,8 +87,13 @@ pub struct Feed {
     /// Base addresses (`https://…`) or folders (an absolute path), tried in order. Empty: no feed, and
     /// nothing is upgraded.
     pub urls: Vec<String>,
-    /// The first root of trust, a file; later roots are reached from it. Needed with `urls`.
+    /// The first root of trust, a file; later roots are reached from it. One of `root`, `root_sha256` and
+    /// `network` is needed until a root is kept.
     pub root: Option<PathBuf>,
+    /// The SHA-256 of the first root on the feed, instead of a file.
+    pub root_sha256: Option<Digest>,
+    /// The network whose root came with the system's packages, instead of a file.
+    pub network: Option<Digest>,
     /// Which releases to follow.
     pub channel: String,
     /// Time between two looks.
@@ -292,6 +298,8 @@ impl Default for Feed {
         Feed {
             urls: Vec::new(),
             root: None,
+            root_sha256: None,
+            network: None,
             channel: "stable".into(),
             // An hour: a fix is everywhere within a morning, and a feed of a thousand nodes is idle.
             check_every: secs(3600),

@@ -191,6 +191,7 @@ impl Peer {
     async fn may(self, access: Access) -> bool {
         match access {
             Access::Everybody => true,
+            Access::Root => self.uid == 0,
             Access::Operators if self.is_ours() => true,
             // The list of users may lie on another machine.
             Access::Operators => tokio::task::spawn_blocking(move || self.is_member()).await.unwrap_or(false),
@@ -255,12 +256,16 @@ async fn request(stream: &Stream, peer: Peer, has_place: bool) -> Result<Request
         return Err(refused(format!("a request has at most {REQUEST_LIMIT} bytes; nothing was changed")));
     }
     let request = Request::parse(&line).map_err(|error| refused(error.to_string()))?;
-    if !peer.may(request.access()).await {
+    let access = request.access();
+    if !peer.may(access).await {
+        let who = match access {
+            Access::Root => "Only root may".to_owned(),
+            Access::Operators | Access::Everybody => format!("Root and members of the group {GROUP} may"),
+        };
+        let words = request.words();
         return Err(refused(format!(
-            "user {} may not {}; nothing was changed. Root and members of the group {GROUP} may: sudo bumpless {}",
-            peer.uid,
-            request.verb(),
-            request.verb()
+            "user {} may not {words}; nothing was changed. {who}: sudo bumpless {words}",
+            peer.uid
         )));
     }
     Ok(request)
@@ -414,6 +419,11 @@ mod tests {
         let stranger = Peer { uid: 4_000_000, gid: 4_000_000 };
         assert!(stranger.may(Access::Everybody).await);
         assert!(!stranger.may(Access::Operators).await);
+        assert!(!stranger.may(Access::Root).await);
+        assert!(Peer { uid: 0, gid: 0 }.may(Access::Root).await);
+        // The supervisor's own user is an operator, and is root only if it is.
+        let ours = Peer { uid: geteuid().as_raw(), gid: 4_000_000 };
+        assert_eq!(ours.may(Access::Root).await, geteuid().is_root());
         assert!(Peer { uid: 0, gid: 0 }.may(Access::Operators).await);
         assert!(Peer { uid: geteuid().as_raw(), gid: 4_000_000 }.may(Access::Operators).await);
     }

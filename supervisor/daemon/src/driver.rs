@@ -11,6 +11,7 @@ mod dry_run;
 mod operator;
 mod reports;
 mod rollout;
+pub(crate) mod trust;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -33,7 +34,7 @@ use crate::control_socket::Asked;
 use crate::effects::journal::Journal;
 use crate::effects::worker::News;
 use crate::effects::{Done, Edge, unix_now};
-use crate::feed::{Feed, FeedError, Staged, Trouble};
+use crate::feed::{self, Feed, FeedError, Notice, Staged, Trouble};
 use crate::ledger::{Cause, Ledger};
 use crate::looks::{self, Look};
 use crate::pace::Pace;
@@ -44,6 +45,7 @@ use crate::upgrade::retry::Next;
 use crate::upgrade::{Acquired, Ask, Attempt, Effect, Event, Moment, Rules, Said, State, Verdict};
 use crate::windows::Gate;
 use operator::{Pending, Waiter};
+use trust::FromFolder;
 
 /// How often what could not be written or removed is tried again.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
@@ -59,6 +61,10 @@ const FAR: Duration = Duration::from_secs(3600);
 pub enum Fed {
     /// A refresh has ended; the feed comes home.
     Refreshed(Box<Feed>, Result<(), (Trouble, String)>),
+    /// A feed that could not be opened at the start now could, or still cannot.
+    Opened(Result<(Box<Feed>, Vec<Notice>), FeedError>),
+    /// A look into an operator's folder has ended; the feed, if it can be opened at all, comes home.
+    Folder(Option<(Box<Feed>, Vec<Notice>)>, Box<FromFolder>, Result<(), FeedError>),
     /// Bytes of the blob so far.
     Progress(u64, u64, u64),
     /// The blob lies in staging.
@@ -95,10 +101,18 @@ pub struct Driver {
     /// When it should have woken up.
     due: Option<Instant>,
     since: Unix,
-    /// At home, or away with a refresh.
+    /// At home, or away with a refresh, or not opened yet.
     feed: Option<Box<Feed>>,
     /// What was verified when it went away.
     left: Option<Box<Trusted>>,
+    /// What it is opened with; none where that cannot be said.
+    settings: Option<feed::Settings>,
+    /// It is away, or being opened.
+    away: bool,
+    /// Operators' folders that are still to be looked into.
+    folders: VecDeque<FromFolder>,
+    /// The folder that the upgrade under way comes from.
+    folder: Option<String>,
     feed_state: FeedState,
     /// Known also while the feed is away, and without one.
     bans: Bans,
@@ -166,6 +180,8 @@ pub struct Beginning {
     pub feed: Result<Feed, String>,
     /// What the publisher forbids, by what is kept.
     pub bans: Bans,
+    /// What it is opened with.
+    pub settings: Option<feed::Settings>,
     /// Where the feed's tasks send.
     pub fed: UnboundedSender<Fed>,
     /// The supervisor's start on the clock that moments are counted on.
@@ -175,7 +191,7 @@ pub struct Beginning {
 impl Driver {
     /// Takes over at a state that recovery has found.
     pub fn new(beginning: Beginning, state: State) -> Driver {
-        let Beginning { edge, rules, ledger, feed, bans, fed, born } = beginning;
+        let Beginning { edge, rules, ledger, feed, bans, settings, fed, born } = beginning;
         let mut feed_state = FeedState::default();
         let feed = match feed {
             Ok(feed) => Some(Box::new(feed)),
@@ -195,6 +211,10 @@ impl Driver {
             since: unix_now(),
             feed,
             left: None,
+            settings,
+            away: false,
+            folders: VecDeque::new(),
+            folder: None,
             feed_state,
             bans,
             fed,
@@ -269,7 +289,7 @@ impl Driver {
         let tick = self.state.next_tick(&self.rules).map(|Moment(since)| self.born + since);
         let tidy = (self.owes_work()).then_some(self.next_tidy);
         let check = self.checks().then_some(self.next_check);
-        let window = self.window_check.filter(|_| self.feed.is_some() && self.may_begin()).map(on_the_wall);
+        let window = self.window_check.filter(|_| self.may_look() && self.may_begin()).map(on_the_wall);
         let expiry = self.next_expiry(unix_now()).map(on_the_wall);
         let far = Instant::now() + FAR;
         [tick, tidy, check, window, expiry].into_iter().flatten().fold(far, Instant::min)
@@ -283,7 +303,7 @@ impl Driver {
     /// may forbid at any time.
     fn checks(&self) -> bool {
         let ends = matches!(self.state, State::Stopping { .. } | State::Stopped);
-        self.feed.is_some() && !ends
+        self.may_look() && !ends
     }
 
     fn owes_work(&self) -> bool {
@@ -457,14 +477,46 @@ impl Driver {
     /// Asks the feed; what is found is decided in [`Self::refreshed`].
     fn check(&mut self, who: Pending) {
         self.pending.push(who);
-        let Some(mut feed) = self.feed.take() else { return };
-        self.left = Some(Box::new(feed.trusted().clone()));
+        self.errand();
+    }
+
+    /// Whether there is a place to look at without anybody's word.
+    fn has_places(&self) -> bool {
+        self.settings.as_ref().is_some_and(|settings| !settings.places.is_empty())
+    }
+
+    /// Whether that can be done now.
+    fn may_look(&self) -> bool {
+        !self.away && self.has_places()
+    }
+
+    /// Sends the feed, once it is at home, to its places for those who wait, and then into operators' folders.
+    fn errand(&mut self) {
+        if self.away {
+            return;
+        }
+        if self.pending.is_empty() {
+            return self.next_folder();
+        }
         let fed = self.fed.clone();
-        tokio::task::spawn_local(async move {
-            let result = feed.refresh(unix_now()).await;
-            let result = result.map(|_| ()).map_err(|error| (error.trouble(), error.to_string()));
-            let _ = fed.send(Fed::Refreshed(feed, result));
-        });
+        match (self.feed.take(), self.settings.clone()) {
+            (Some(mut feed), _) => {
+                self.leaves(&feed);
+                tokio::task::spawn_local(async move {
+                    let result = feed.refresh(unix_now()).await;
+                    let result = result.map(|_| ()).map_err(|error| (error.trouble(), error.to_string()));
+                    let _ = fed.send(Fed::Refreshed(feed, result));
+                });
+            }
+            (None, Some(settings)) => {
+                self.away = true;
+                tokio::task::spawn_local(async move {
+                    let opened = Feed::establish(settings).await;
+                    let _ = fed.send(Fed::Opened(opened.map(|(feed, notices)| (Box::new(feed), notices))));
+                });
+            }
+            (None, None) => {}
+        }
     }
 
     fn fed(&mut self, fed: Fed) {
@@ -472,8 +524,31 @@ impl Driver {
             Fed::Refreshed(feed, result) => {
                 self.bans.learn(feed.trusted());
                 self.feed = Some(feed);
-                self.left = None;
+                self.comes_home();
                 self.refreshed(result);
+                self.errand();
+            }
+            Fed::Opened(opened) => {
+                self.comes_home();
+                match opened {
+                    Ok((feed, notices)) => {
+                        trust::tell(notices, &mut self.ledger);
+                        self.bans.learn(feed.trusted());
+                        self.feed = Some(feed);
+                    }
+                    Err(error) => self.refreshed(Err((error.trouble(), error.to_string()))),
+                }
+                self.errand();
+            }
+            Fed::Folder(opened, asked, result) => {
+                self.comes_home();
+                if let Some((feed, notices)) = opened {
+                    trust::tell(notices, &mut self.ledger);
+                    self.bans.learn(feed.trusted());
+                    self.feed = Some(feed);
+                }
+                self.looked_into(*asked, result);
+                self.errand();
             }
             Fed::Progress(acquisition, done, total) => {
                 if acquisition == self.acquisition {
@@ -628,7 +703,10 @@ impl Driver {
             let _ = fed.send(Fed::Fetched(acquisition, Err(of_feed(&short))));
             return;
         }
-        let feed = feed.clone();
+        let feed = match &self.folder {
+            Some(folder) => feed.at(vec![folder.clone()]),
+            None => Feed::clone(feed),
+        };
         self.acquiring = Some(tokio::task::spawn_local(async move {
             let progress = fed.clone();
             let report = move |done, total| {
@@ -680,6 +758,7 @@ impl Driver {
         self.acquiring = None;
         self.staged = None;
         self.choice = None;
+        self.folder = None;
         let words = self.last_words.take().map(|(_, words)| words).unwrap_or_default();
         let rules = &self.edge.config.upgrade;
         let next = self.ledger.conclude(attempt, verdict, gap_us, words, rules, now);
@@ -722,6 +801,11 @@ impl Driver {
     fn automatic(&self, choice: &Choice, now: Unix) -> Result<(), Waits> {
         if let Some(Hold { reason, .. }) = self.ledger.hold() {
             return Err(Waits { why: format!("held: {reason}"), until: None });
+        }
+        if !self.has_places() {
+            let why =
+                "no feed is configured (feed.urls); `bumpless upgrade --from DIR` takes it from a folder";
+            return Err(Waits { why: why.into(), until: None });
         }
         match self.edge.config.upgrade.mode {
             Mode::Auto if choice.urgent() => Ok(()),

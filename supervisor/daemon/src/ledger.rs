@@ -335,7 +335,7 @@ fn last_of(entry: &Entry) -> Option<Last> {
             return None;
         }
         Happening::WorkerDied | Happening::WorkerTakenBack | Happening::Installed => return None,
-        Happening::Rehearsed => return None,
+        Happening::Rehearsed | Happening::StaleAccepted | Happening::TrustReset => return None,
         Happening::UpgradeStarted | Happening::Cut | Happening::Quarantined | Happening::Held => return None,
         Happening::Unheld | Happening::FeedFailed | Happening::FeedWell | Happening::Alarm => return None,
         Happening::Other(_) => return None,

@@ -16,18 +16,19 @@ use bumpless_control::history::{Entry, Event as Happening};
 use bumpless_os::channel::{Channel, Listener};
 use bumpless_shared::control::{Identity, Incarnation, Instance, Report, RoutingKeys};
 use bumpless_shared::frame::{self, PACKET_LIMIT};
+use bumpless_trust::Refused;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::alive::{Alive, Holder};
 use crate::bans::Bans;
 use crate::config::{self, Config, ConfigError};
 use crate::control_socket::ControlSocket;
-use crate::driver::{Beginning, Driver, Inputs};
+use crate::driver::{Beginning, Driver, Inputs, trust};
 use crate::effects::journal::{self, Journal};
 use crate::effects::worker::{Link, Unmet, greet};
 use crate::effects::{Edge, Parts, unix_now};
 use crate::feed::proxy::Proxy;
-use crate::feed::{self, Feed};
+use crate::feed::{self, Feed, FeedError, FirstRoot};
 use crate::ledger::Ledger;
 use crate::records::committed;
 use crate::records::file::{Kept, RecordError};
@@ -164,7 +165,8 @@ async fn take_charge(config: Config) -> Result<(), StartError> {
     let Known { mut ledger, committed, journal, numbers, incarnation, routing } =
         Known::read(&paths).map_err(other)?;
     let releases = Rc::new(Releases::new(paths.state_dir()));
-    let feed = open_feed(&config, &paths, &mut ledger);
+    let settings = feed_settings(&config, &paths);
+    let feed = open_feed(settings.as_ref(), &mut ledger);
     let bans = bans(&feed, &config, &paths);
     let mut rules = rules(&config);
 
@@ -200,7 +202,8 @@ async fn take_charge(config: Config) -> Result<(), StartError> {
     let (state, effects) = recover(found, Moment(born.elapsed()), &rules);
     let control = ControlSocket::bind(&paths.control_socket()).map_err(other)?;
     let inputs = Inputs { news, done, fed, asked: control.serve(), stop };
-    let beginning = Beginning { edge, rules, ledger, feed, bans, fed: fed_out, born };
+    let beginning =
+        Beginning { edge, rules, ledger, feed, bans, settings: settings.ok(), fed: fed_out, born };
     Driver::new(beginning, state).run(effects, inputs).await;
     Ok(())
 }
@@ -234,12 +237,10 @@ impl Known {
     }
 }
 
-/// The feed, or in words why there is none.
-fn open_feed(config: &Config, paths: &Paths, ledger: &mut Ledger) -> Result<Feed, String> {
-    if config.feed.urls.is_empty() {
-        return Err("no feed is configured (feed.urls); what runs goes on running".into());
-    }
-    let channel = config.feed.channel.parse().map_err(|error| format!("feed.channel: {error}"))?;
+/// Where releases come from; or in words why that cannot be said.
+fn feed_settings(config: &Config, paths: &Paths) -> Result<feed::Settings, String> {
+    let (sha256, network) = (config.feed.root_sha256, config.feed.network);
+    let root = config.feed.root.clone().map(FirstRoot::File).or(sha256.map(FirstRoot::Sha256));
     let proxy = match &config.fetch.proxy {
         None => None,
         Some(config::Proxy::Address(address)) => {
@@ -250,10 +251,10 @@ fn open_feed(config: &Config, paths: &Paths, ledger: &mut Ledger) -> Result<Feed
             proxy.map_err(|error| format!("fetch.proxy: {error}. Nothing new is looked for without it"))?
         }
     };
-    let settings = feed::Settings {
+    Ok(feed::Settings {
         places: config.feed.urls.clone(),
-        channel,
-        root: config.feed.root.clone(),
+        channel: config.feed.channel.parse().map_err(|error| format!("feed.channel: {error}"))?,
+        root: root.or(network.map(FirstRoot::shipped)),
         fetcher: config.fetch.program.clone(),
         user: config.fetch.user.clone(),
         ca_file: config.feed.ca_file.clone(),
@@ -265,11 +266,19 @@ fn open_feed(config: &Config, paths: &Paths, ledger: &mut Ledger) -> Result<Feed
         min_rate: config.fetch.min_rate,
         trust_dir: paths.trust(),
         staging_dir: paths.staging(),
+    })
+}
+
+/// The feed, or in words why there is none. One without a place is for what an operator brings on a stick.
+fn open_feed(settings: Result<&feed::Settings, &String>, ledger: &mut Ledger) -> Result<Feed, String> {
+    let settings = settings.map_err(String::clone)?;
+    let (feed, notices) = match Feed::open(settings.clone()) {
+        Err(FeedError::Refused(Refused::NoRoot)) if settings.places.is_empty() => {
+            return Err("no feed is configured (feed.urls); what runs goes on running".into());
+        }
+        opened => opened.map_err(|error| error.to_string())?,
     };
-    let (feed, damage) = Feed::open(settings).map_err(|error| error.to_string())?;
-    for damage in damage {
-        ledger.alarm(damage.to_string(), unix_now());
-    }
+    trust::tell(notices, ledger);
     Ok(feed)
 }
 

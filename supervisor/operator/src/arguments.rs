@@ -52,9 +52,22 @@ pub enum Verb {
     /// moment (upgrade.rehearsal in config.toml), hands back, and cuts over again to a second instance. If
     /// any of that bumps (a failure, a connection that is cut off, a gap above upgrade.rehearsal_gap), the
     /// upgrade fails and says in which of the three.
+    ///
+    /// With --from DIR that folder, a stick for instance, is the feed for this one upgrade: the supervisor has
+    /// to be able to read it, and verifies everything in it as ever. Media that lay in a drawer have expired;
+    /// root can accept that with --accept-stale, which waives expiry and nothing else, and stands in the history.
     Upgrade {
         /// Such as 1.8.2
         version: Option<Version>,
+        /// The folder that is the feed for this one upgrade
+        #[arg(long, value_name = "DIR", value_parser = absolute)]
+        from: Option<String>,
+        /// Accept what has expired, this once; for root
+        #[arg(long, requires = "from", requires = "reason")]
+        accept_stale: bool,
+        /// Why, for the history
+        #[arg(long, value_name = "TEXT", requires = "accept_stale")]
+        reason: Option<String>,
         /// Cut over, hand back and cut over again before the real probation; fail if any of it bumps
         #[arg(long)]
         rehearse: bool,
@@ -62,7 +75,7 @@ pub enum Verb {
         #[arg(long)]
         no_wait: bool,
         /// Say what would happen and why, and change nothing; every local user may
-        #[arg(long, conflicts_with_all = ["rehearse", "no_wait"])]
+        #[arg(long, conflicts_with_all = ["rehearse", "no_wait", "from"])]
         dry_run: bool,
     },
     /// Go back to the release before, and wait for the end
@@ -90,6 +103,34 @@ pub enum Verb {
     },
     /// Releases that are installed here or offered by the feed
     Versions,
+    /// What this machine believes about releases, and on whose word
+    Trust {
+        /// What about it.
+        #[command(subcommand)]
+        verb: TrustVerb,
+    },
+}
+
+/// What to do about trust.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum TrustVerb {
+    /// The root that stands, its fingerprint, and who has to sign what
+    Show,
+    /// Forget everything that was verified and begin anew with another root; for root
+    ///
+    /// For a network whose keys are lost, or another network. What runs goes on running. Where the configuration
+    /// names a first root (feed.root, feed.root_sha256, feed.network), correct that first.
+    Reset {
+        /// The root file, its .sigs beside it; the supervisor has to be able to read both
+        #[arg(long, value_name = "FILE", value_parser = absolute)]
+        root: String,
+    },
+}
+
+/// A path as the supervisor, which stands elsewhere, can use it.
+fn absolute(path: &str) -> Result<String, String> {
+    let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
+    absolute.into_os_string().into_string().map_err(|_| "the path is no UTF-8 text".to_owned())
 }
 
 impl Arguments {
@@ -107,14 +148,26 @@ impl Verb {
             Verb::Status => Request::Status,
             Verb::Check => Request::Check,
             Verb::Upgrade { version, dry_run: true, .. } => Request::DryRun { version: version.clone() },
-            Verb::Upgrade { version, rehearse, no_wait, dry_run: false } => {
+            Verb::Upgrade { version, from: None, rehearse, no_wait, .. } => {
                 Request::Upgrade { version: version.clone(), wait: !no_wait, rehearse: *rehearse }
+            }
+            // Clap has seen to it that there is a reason if and only if what is stale is accepted.
+            Verb::Upgrade { version, from: Some(folder), reason, rehearse, no_wait, .. } => {
+                Request::UpgradeFrom {
+                    folder: folder.clone(),
+                    version: version.clone(),
+                    wait: !no_wait,
+                    rehearse: *rehearse,
+                    accept_stale: reason.clone(),
+                }
             }
             Verb::Rollback { no_wait } => Request::Rollback { wait: !no_wait },
             Verb::Hold { reason } => Request::Hold { reason: reason.clone() },
             Verb::Unhold => Request::Unhold,
             Verb::History { limit } => Request::History { limit: *limit },
             Verb::Versions => Request::Versions,
+            Verb::Trust { verb: TrustVerb::Show } => Request::Trust,
+            Verb::Trust { verb: TrustVerb::Reset { root } } => Request::TrustReset { root: root.clone() },
         }
     }
 }
@@ -143,6 +196,22 @@ mod tests {
         let version = Some("1.1.0".parse().unwrap());
         assert_eq!(request("bumpless upgrade 1.1.0 --dry-run"), Request::DryRun { version });
         assert_eq!(request("bumpless upgrade --dry-run"), Request::DryRun { version: None });
+        let from_folder = |folder: &str, accept_stale: Option<&str>| Request::UpgradeFrom {
+            folder: folder.into(),
+            version: None,
+            wait: true,
+            rehearse: false,
+            accept_stale: accept_stale.map(str::to_owned),
+        };
+        assert_eq!(request("bumpless upgrade --from /media/stick"), from_folder("/media/stick", None));
+        let here = std::env::current_dir().unwrap().join("stick");
+        assert_eq!(request("bumpless upgrade --from stick"), from_folder(here.to_str().unwrap(), None));
+        assert_eq!(
+            request("bumpless upgrade --from /d --accept-stale --reason drawer"),
+            from_folder("/d", Some("drawer"))
+        );
+        assert_eq!(request("bumpless trust show"), Request::Trust);
+        assert_eq!(request("bumpless trust reset --root /r"), Request::TrustReset { root: "/r".into() });
         assert_eq!(request("bumpless rollback"), Request::Rollback { wait: true });
         assert_eq!(request("bumpless hold --reason racks"), Request::Hold { reason: "racks".into() });
         assert_eq!(request("bumpless history -n 3"), Request::History { limit: 3 });
@@ -157,7 +226,14 @@ mod tests {
             "bumpless upgrade ../x",
             "bumpless upgrade --dry-run --rehearse",
             "bumpless upgrade --dry-run --no-wait",
+            "bumpless upgrade --dry-run --from /d",
             "bumpless status --x",
+            "bumpless upgrade --accept-stale --reason x",
+            "bumpless upgrade --from /d --accept-stale",
+            "bumpless upgrade --from /d --reason x",
+            "bumpless upgrade --reason x",
+            "bumpless trust",
+            "bumpless trust reset",
         ] {
             assert_eq!(Arguments::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -149,14 +149,18 @@ impl Connection {
             return Err(ConnectionError::TooLong { length: line.len() });
         }
         let waits = match request {
-            Request::Upgrade { wait, .. } | Request::Rollback { wait } => *wait,
+            Request::Upgrade { wait, .. }
+            | Request::UpgradeFrom { wait, .. }
+            | Request::Rollback { wait } => *wait,
             Request::Check => true,
             Request::Status
             | Request::DryRun { .. }
             | Request::Hold { .. }
             | Request::Unhold
             | Request::History { .. }
-            | Request::Versions => false,
+            | Request::Versions
+            | Request::Trust
+            | Request::TrustReset { .. } => false,
         };
         let stream = self.reader.get_mut();
         let sent = stream

@@ -3,10 +3,11 @@
 use bumpless_control::Unix;
 use bumpless_control::history::{Entry, Event};
 use bumpless_control::reply::{Answer, Listed, Move, Outcome};
+use bumpless_control::trust::{Kept, RootShown, Signers, Trust};
 
 use crate::dry_run::dry_run;
 use crate::report::report;
-use crate::words::{clause, course, date, milliseconds, safe};
+use crate::words::{clause, course, date, milliseconds, relative, safe};
 
 /// An outcome; ends with an end of line.
 pub fn outcome(outcome: &Outcome, now: Unix) -> String {
@@ -56,6 +57,40 @@ fn done(answer: &Answer, now: Unix) -> String {
             "No release is installed here or offered.\n".into()
         }
         Answer::Versions(versions) => versions.iter().map(listed).collect(),
+        Answer::Trust(it) => trust(it, now),
+        Answer::TrustReset(RootShown { version, sha256, .. }) => format!(
+            "Done: trust begins anew with root {version}.\n    fingerprint {sha256}\n\
+             Everything that was verified before is forgotten. What runs goes on running; the feed is asked now.\n"
+        ),
+    }
+}
+
+fn trust(trust: &Trust, now: Unix) -> String {
+    let Trust { network, channel, root, timestamp, index, roles } = trust;
+    let RootShown { version, sha256, expires } = root;
+    let mut text = format!("Network {network}, channel {}.\n", safe(channel));
+    text += &format!("Root {version}, {}.\n    fingerprint {sha256}\n", valid(*expires, now));
+    for (name, kept) in [("Timestamp", timestamp), ("Index", index)] {
+        text += &match kept {
+            Some(Kept { version, issued, expires }) => {
+                format!("{name} {version}, signed {}, {}.\n", date(*issued), valid(*expires, now))
+            }
+            None => format!("{name}: none was verified yet.\n"),
+        };
+    }
+    text += "Who has to sign:\n";
+    for Signers { role, threshold, keys } in roles {
+        text += &format!("    {}: {threshold} of {}\n", safe(role), keys.len());
+        text += &keys.iter().map(|key| format!("        {}\n", safe(key))).collect::<String>();
+    }
+    text
+}
+
+fn valid(expires: Unix, now: Unix) -> String {
+    if expires > now {
+        format!("valid until {} ({})", date(expires), relative(expires, now))
+    } else {
+        format!("EXPIRED on {} ({})", date(expires), relative(expires, now))
     }
 }
 
@@ -100,6 +135,8 @@ fn happened(event: &Event) -> String {
         Event::Quarantined => "release quarantined",
         Event::Held => "upgrades held",
         Event::Unheld => "upgrades let go on",
+        Event::StaleAccepted => "expired media accepted",
+        Event::TrustReset => "trust reset",
         Event::FeedFailed => "feed failed",
         Event::FeedWell => "feed well again",
         Event::Alarm => "ALARM",

@@ -699,3 +699,41 @@ fn status_history_and_versions_as_objects_are_what_was_asked_for() {
         "{\"schema\":1,\"versions\":[]}"
     );
 }
+
+#[test]
+fn what_is_trusted_in_words() {
+    use bumpless_control::trust::{Kept, RootShown, Signers, Trust};
+    let keys = |count: u8| (1..=count).map(|key| format!("RW{key}")).collect::<Vec<_>>();
+    let trust = Trust {
+        network: Digest([0x11; 32]),
+        channel: "stable".into(),
+        root: RootShown { version: 2, sha256: Digest([0x9c; 32]), expires: NOW + 86_400 * 30 },
+        timestamp: Some(Kept { version: 9001, issued: NOW - 8640, expires: NOW - 60 }),
+        index: None,
+        roles: vec![
+            Signers { role: "root".into(), threshold: 2, keys: keys(3) },
+            Signers { role: "release".into(), threshold: 1, keys: vec!["RW\u{1b}[0m".into()] },
+        ],
+    };
+    let text = listing::outcome(&Outcome::Done { answer: Answer::Trust(Box::new(trust)) }, NOW);
+    assert_eq!(
+        text,
+        "\
+Network 1111111111111111111111111111111111111111111111111111111111111111, channel stable.
+Root 2, valid until 2026-12-20 11:21:00 UTC (in 30 days).
+    fingerprint 9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c
+Timestamp 9001, signed 2026-11-20 08:57:00 UTC, EXPIRED on 2026-11-20 11:20:00 UTC (60 s ago).
+Index: none was verified yet.
+Who has to sign:
+    root: 2 of 3
+        RW1
+        RW2
+        RW3
+    release: 1 of 1
+        RW\\u{1b}[0m
+"
+    );
+    let root = RootShown { version: 1, sha256: Digest([0x9c; 32]), expires: NOW };
+    let text = listing::outcome(&Outcome::Done { answer: Answer::TrustReset(root) }, NOW);
+    assert!(text.contains("begins anew with root 1") && text.contains("9c9c9c9c9c9c"), "{text}");
+}

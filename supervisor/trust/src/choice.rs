@@ -14,9 +14,9 @@ use crate::document::{
     Artifact, Channel, Elders, Group, IndexDocument, Kind, ReleaseDocument, Role, Rollout, TimestampDocument,
 };
 use crate::pin::Pin;
-use crate::refresh::{Evidence, Held, Trusted, not_expired};
+use crate::refresh::{Evidence, Held, Trusted};
 use crate::refused::Refused;
-use crate::time::Utc;
+use crate::time::{At, Utc};
 
 /// What a release must fit.
 #[derive(Clone, Debug)]
@@ -403,7 +403,7 @@ impl Trusted {
     }
 
     /// Chooses at `now` (unix seconds). `quarantined` says why a hash failed here, if it did; `built` as in
-    /// [`crate::Refresh::begin`].
+    /// [`crate::Refresh::begin`]. Every expiry counts.
     ///
     /// # Errors
     /// Why nothing is chosen. For [`Request::Newest`] and [`Request::Urgent`], where something newer exists, the
@@ -417,13 +417,28 @@ impl Trusted {
         now: u64,
         built: u64,
     ) -> Result<Choice, WhyNot> {
+        self.choose_at(machine, running, request, quarantined, At::new(now, built))
+    }
+
+    /// The same where expiry may be waived: after a refresh at the same moment.
+    ///
+    /// # Errors
+    /// As [`Trusted::choose`].
+    pub fn choose_at(
+        &self,
+        machine: &Machine,
+        running: Option<Running<'_>>,
+        request: &Request,
+        quarantined: impl Fn(&Digest) -> Option<String>,
+        at: At,
+    ) -> Result<Choice, WhyNot> {
         match request {
             Request::Newest | Request::Urgent => {
-                self.outlook(machine, running, request, quarantined, now, built)?.chosen
+                self.outlook_at(machine, running, request, quarantined, at)?.chosen
             }
             Request::Version(version) => {
                 let (timestamp, index) = self.newest()?;
-                self.gate(timestamp, &index.document, now, built)?;
+                self.gate(timestamp, &index.document, at)?;
                 self.named(version, index, machine, running, &quarantined)
             }
         }
@@ -440,13 +455,12 @@ impl Trusted {
         &self,
         timestamp: &TimestampDocument,
         index: &IndexDocument,
-        now: u64,
-        built: u64,
+        at: At,
     ) -> Result<(), WhyNot> {
-        self.check_clock(now, built)
-            .and_then(|()| not_expired(Role::Root, self.root().expires(), now))
-            .and_then(|()| not_expired(Role::Timestamp, timestamp.expires, now))
-            .and_then(|()| not_expired(Role::Release, index.expires, now))
+        self.check_clock(at.now, at.built)
+            .and_then(|()| at.not_expired(Role::Root, self.root().expires()))
+            .and_then(|()| at.not_expired(Role::Timestamp, timestamp.expires))
+            .and_then(|()| at.not_expired(Role::Release, index.expires))
             .map_err(WhyNot::Stale)?;
         if timestamp.index.version != index.version {
             // A newer index is named, and could not be fetched: what is here may lack a revocation.

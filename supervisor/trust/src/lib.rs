@@ -24,7 +24,7 @@
 //! | Specification | Here |
 //! |---|---|
 //! | 5.1 record the start time | [`Refresh::begin`] takes it; every expiry is compared with it |
-//! | 5.2 load the trusted root | [`Trusted::load`]: from what is kept, or the administrator's file |
+//! | 5.2 load the trusted root | [`Trusted::load`]: from what is kept, or the administrator's |
 //! | 5.3.2, 5.3.3 try root N+1, W bytes, Y files | [`Want::Root`], [`document::MAX_DOCUMENT`], [`refresh::MAX_ROOTS`] |
 //! | 5.3.4 signed by N's keys and by its own | the old root's first, before anything is parsed |
 //! | 5.3.5 exactly N+1 | [`Refused::RootVersion`] |
@@ -55,6 +55,9 @@
 //!   names is asked for again if it never arrived.
 //! - 5.3.11 concerns keys; here also a threshold that has risen above what is kept: what is signed by too few
 //!   now is forgotten.
+//! - 5.3.10, 5.4.4, 5.5.6 and 5.6.5 can be waived for one refresh and the choice after it, all four together and
+//!   nothing else ([`Expiry`]): an administrator vouches for media that lay in a drawer. Whoever froze that
+//!   media can freeze the machine at it, no more: what is kept of it rises as ever, and keeps its expiry.
 //! - Additions: network and channel in every file, a clock that cannot stand before what was verified, and
 //!   gates behind the choice: independent builders ([`build`]) and the network's elders.
 //!
@@ -68,6 +71,8 @@
 //!   attacker who once published version 2⁶⁴-1 cannot lock the machine out for ever.
 //! - Builders are asked for, and too few of them have signed what would run here: it is not chosen.
 //! - Anything expires, or the clock stands before what was already verified: no new release is chosen.
+//! - A kept root is damaged: the best of the others, or the administrator's, takes its place, with an alarm.
+//!   Until the roots after it are fetched again, keys that they had taken away speak as before.
 //!
 //! In none of these cases is a running worker stopped: that is not this crate's decision to make.
 
@@ -90,3 +95,4 @@ pub use outlook::Outlook;
 pub use pin::Pin;
 pub use refresh::{Answer, Damage, Evidence, Keep, Refresh, Signed, Stored, Trusted, Want};
 pub use refused::Refused;
+pub use time::{At, Expiry};

@@ -19,6 +19,7 @@ use bumpless_shared::release::Version;
 use crate::choice::{Choice, Machine, Request, Running, Standing, WhyNot, bucket, standing, turn, withdrawn};
 use crate::document::ReleaseDocument;
 use crate::refresh::Trusted;
+use crate::time::At;
 
 /// One release, for one machine at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +85,17 @@ impl Trusted {
         now: u64,
         built: u64,
     ) -> Result<Outlook, WhyNot> {
+        self.outlook_at(machine, running, request, quarantined, At::new(now, built))
+    }
+
+    pub(crate) fn outlook_at(
+        &self,
+        machine: &Machine,
+        running: Option<Running<'_>>,
+        request: &Request,
+        quarantined: impl Fn(&Digest) -> Option<String>,
+        at: At,
+    ) -> Result<Outlook, WhyNot> {
         let (timestamp, index) = self.newest()?;
         let withdrawn = withdrawn(&index.document, running);
         let prospect = |entry: &ReleaseDocument| Prospect {
@@ -91,12 +103,12 @@ impl Trusted {
             bucket: bucket(&entry.rollout, &machine.id),
             eligible_at: turn(entry, machine, withdrawn.as_ref()),
             standing: standing(entry, running),
-            unasked: self.unasked(entry, index, machine, running, &quarantined, now),
+            unasked: self.unasked(entry, index, machine, running, &quarantined, at.now),
         };
         let mut entries: Vec<_> = index.document.releases.iter().collect();
         entries.sort_by_key(|entry| Reverse(entry.counter));
         let releases: Vec<_> = entries.iter().copied().map(prospect).collect();
-        let chosen = self.gate(timestamp, &index.document, now, built).and_then(|()| match request {
+        let chosen = self.gate(timestamp, &index.document, at).and_then(|()| match request {
             Request::Version(version) => self.named(version, index, machine, running, &quarantined),
             Request::Newest | Request::Urgent => {
                 let mut first = None;

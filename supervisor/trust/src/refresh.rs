@@ -17,6 +17,7 @@ use crate::document::{
 use crate::refused::Refused;
 use crate::root::Root;
 use crate::signature::Signatures;
+use crate::time::At;
 
 /// Roots that one refresh follows (specification 5.3.3 asks for some bound).
 pub const MAX_ROOTS: u32 = 64;
@@ -32,7 +33,9 @@ pub struct Signed {
     pub signatures: Vec<u8>,
 }
 
-/// What was kept, in no particular order. A crash may have left several files of one role.
+/// What was kept, in no particular order. A crash may have left several files of one role. Timestamps and
+/// indexes are those of the channel that is followed; a caller keeps each channel's apart, so that a machine
+/// which comes back to a channel still knows the highest versions that it saw there.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     /// Roots.
@@ -48,24 +51,43 @@ pub struct Stored {
 pub enum Keep {
     /// Keep this file of this role, under this version.
     Put(Role, u64, Signed),
-    /// Forget every file of this role.
+    /// Forget every file of this role, of every channel: the keys that signed them do not speak any more.
     Forget(Role),
-    /// Forget the files of this role that are older than this version.
+    /// Forget the files of this role that are older than this version; only of the channel that is followed.
     DropOlder(Role, u64),
+    /// Forget the files of this role but the one of this version; only of the channel that is followed. With
+    /// `None` all of them.
+    DropOthers(Role, Option<u64>),
 }
 
-/// Something kept on this machine is not what was once verified. It is forgotten, and worth an alarm.
+/// Something on this machine is not what it should be, and something else is used instead. Worth an alarm.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage(pub Role, pub Refused);
+pub enum Damage {
+    /// A kept file is not what was once verified. It is forgotten.
+    Kept(Role, Refused),
+    /// The administrator's root cannot be used. The kept one is.
+    Anchor(Refused),
+}
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the {} kept on this machine was forgotten and will be fetched again: {}",
-            self.0.file(),
-            self.1
-        )
+        match self {
+            Damage::Kept(Role::Root, why) => write!(
+                f,
+                "a root kept on this machine is damaged and was forgotten; trust begins anew with the best one that \
+                 is left, and the roots after it are fetched again: {why}"
+            ),
+            Damage::Kept(role @ (Role::Timestamp | Role::Release), why) => write!(
+                f,
+                "the {} kept on this machine was forgotten and will be fetched again: {why}",
+                role.file()
+            ),
+            Damage::Anchor(why) => write!(
+                f,
+                "the configured first root cannot be used, and is not needed as long as a root is kept on this \
+                 machine; put the right one there: {why}"
+            ),
+        }
     }
 }
 
@@ -221,28 +243,42 @@ fn not_from_the_future(role: Role, issued: u64, now: u64) -> Result<(), Refused>
 }
 
 impl Trusted {
-    /// Verifies what was kept, and takes up the administrator's root if it is newer. What has to change in
-    /// what is kept comes back with it, and so does what was damaged.
+    /// Verifies what was kept, and takes up the administrator's root if it is newer, or if no kept one can be
+    /// used. What has to change in what is kept comes back with it, and so does what was damaged.
     ///
     /// # Errors
-    /// There is no root, one cannot be read, or the administrator's contradicts the kept one.
+    /// There is no root that can be used, or the administrator's contradicts the kept one.
     pub fn load(
         anchor: Option<Signed>,
         stored: Stored,
         channel: Channel,
     ) -> Result<(Trusted, Vec<Keep>, Vec<Damage>), Refused> {
-        let mut keep = Vec::new();
-        let mut roots = Vec::new();
+        let (mut keep, mut damage, mut roots) = (Vec::new(), Vec::new(), Vec::new());
         for signed in stored.roots {
-            roots.push((self_signed(&signed)?, signed));
+            match self_signed(&signed) {
+                Ok(root) => roots.push((root, signed)),
+                Err(why) => damage.push(Damage::Kept(Role::Root, why)),
+            }
         }
+        let damaged = !damage.is_empty();
         roots.sort_by_key(|(root, _)| root.version());
         let oldest = roots.first().map(|(root, _)| root.clone());
         let newest = roots.pop();
         let left_over = !roots.is_empty();
-        let anchor = anchor.map(|signed| self_signed(&signed).map(|root| (root, signed))).transpose()?;
+        let anchor = match anchor.map(|signed| self_signed(&signed).map(|root| (root, signed))).transpose() {
+            Err(why) if newest.is_some() => {
+                damage.push(Damage::Anchor(why));
+                None
+            }
+            anchor => anchor?,
+        };
         let (root, root_signed) = match (newest, anchor) {
-            (None, None) => return Err(Refused::NoRoot),
+            (None, None) => {
+                return Err(match damage.into_iter().next() {
+                    Some(Damage::Kept(_, why) | Damage::Anchor(why)) => why,
+                    None => Refused::NoRoot,
+                });
+            }
             (Some(newest), None) => newest,
             (None, Some((root, signed))) => {
                 keep.push(Keep::Put(Role::Root, root.version(), signed.clone()));
@@ -278,7 +314,12 @@ impl Trusted {
                 keep.push(Keep::DropOlder(Role::Root, root.version()));
             }
         }
-        let mut newest = Newest { root: &root, before: oldest.as_ref(), keep, damage: Vec::new() };
+        if damaged {
+            // The good one under its own name first: never is there none.
+            keep.push(Keep::Put(Role::Root, root.version(), root_signed.clone()));
+            keep.push(Keep::DropOthers(Role::Root, Some(root.version())));
+        }
+        let mut newest = Newest { root: &root, before: oldest.as_ref(), keep, damage };
         let timestamp = newest.of(Role::Timestamp, timestamps, |signed| timestamp(&root, &channel, signed));
         let index = newest.of(Role::Release, indexes, |signed| index(&root, &channel, signed));
         let Newest { keep, damage, .. } = newest;
@@ -400,14 +441,14 @@ impl Newest<'_> {
                     let outdated =
                         self.before.is_some_and(|before| outdated(role, before, self.root, &signed));
                     if !outdated {
-                        self.damage.push(Damage(role, why));
+                        self.damage.push(Damage::Kept(role, why));
                     }
                 }
             }
         }
         match &newest {
             Some(held) if several => self.keep.push(Keep::DropOlder(role, held.document.version())),
-            None if unread => self.keep.push(Keep::Forget(role)),
+            None if unread => self.keep.push(Keep::DropOthers(role, None)),
             Some(_) | None => {}
         }
         newest
@@ -429,20 +470,30 @@ fn outdated(role: Role, before: &Root, now: &Root, signed: &Signed) -> bool {
 #[derive(Debug)]
 pub struct Refresh {
     trusted: Trusted,
-    now: u64,
+    at: At,
     roots: u32,
     want: Want,
 }
 
 impl Refresh {
-    /// Begins at `now` (unix seconds); `built` is a moment after which this supervisor was built.
+    /// Begins at `now` (unix seconds); `built` is a moment after which this supervisor was built. Every expiry
+    /// counts.
     ///
     /// # Errors
     /// The clock stands before what is certainly past.
     pub fn begin(trusted: Trusted, now: u64, built: u64) -> Result<Self, Refused> {
-        trusted.check_clock(now, built)?;
+        Refresh::begin_at(trusted, At::new(now, built))
+    }
+
+    /// The same where expiry may be waived. It is waived for this refresh alone: what it verifies is kept with
+    /// its expiry, and the next one that does not waive it refuses it.
+    ///
+    /// # Errors
+    /// The clock stands before what is certainly past.
+    pub fn begin_at(trusted: Trusted, at: At) -> Result<Self, Refused> {
+        trusted.check_clock(at.now, at.built)?;
         let want = Want::Root(trusted.root.version().saturating_add(1));
-        Ok(Refresh { trusted, now, roots: 0, want })
+        Ok(Refresh { trusted, at, roots: 0, want })
     }
 
     /// What to fetch next.
@@ -464,7 +515,7 @@ impl Refresh {
         match (self.want, answer) {
             (Want::Root(version), Answer::Found(signed)) => self.next_root(version, signed),
             (Want::Root(_), Answer::Missing) => {
-                not_expired(Role::Root, self.trusted.root.expires(), self.now)?;
+                self.at.not_expired(Role::Root, self.trusted.root.expires())?;
                 self.want = Want::Timestamp;
                 Ok(Vec::new())
             }
@@ -507,8 +558,13 @@ impl Refresh {
                 Role::Release => self.trusted.index.as_ref().map(|held| &held.signed),
                 Role::Root => None,
             };
-            if rotated.contains(&role) || held.is_some_and(|signed| outdated(role, old, &new, signed)) {
-                keep.push(Keep::Forget(role));
+            let outdated = held.is_some_and(|signed| outdated(role, old, &new, signed));
+            if rotated.contains(&role) || outdated {
+                keep.push(if rotated.contains(&role) {
+                    Keep::Forget(role)
+                } else {
+                    Keep::DropOthers(role, None)
+                });
                 match role {
                     Role::Timestamp => self.trusted.timestamp = None,
                     Role::Release => self.trusted.index = None,
@@ -560,8 +616,8 @@ impl Refresh {
         if pin.size > MAX_DOCUMENT {
             return Err(Refused::TooLarge(Role::Release, pin.size));
         }
-        not_from_the_future(role, document.issued, self.now)?;
-        not_expired(role, document.expires, self.now)?;
+        not_from_the_future(role, document.issued, self.at.now)?;
+        self.at.not_expired(role, document.expires)?;
         let valid = document.expires.saturating_sub(document.issued);
         if valid > self.trusted.root.timestamp_valid() {
             return Err(Refused::ValidTooLong(valid, self.trusted.root.timestamp_valid()));
@@ -570,8 +626,9 @@ impl Refresh {
         let keep = vec![Keep::Put(role, version, new.signed.clone()), Keep::DropOlder(role, version)];
         let unchanged = self.trusted.timestamp.as_ref().is_some_and(|old| old.signed == new.signed);
         self.trusted.timestamp = Some(new);
-        self.want = match &self.trusted.index {
-            Some(held) if held.document.version == pin.version && self.now < held.document.expires => {
+        let index = self.trusted.index.as_ref().map(|held| &held.document);
+        self.want = match index.filter(|index| index.version == pin.version) {
+            Some(index) if self.at.not_expired(Role::Release, index.expires).is_ok() => {
                 self.trusted.unattested()
             }
             // One that is expired ends the refresh when it comes once more: the timestamp is kept first.
@@ -589,8 +646,8 @@ impl Refresh {
         }
         let new = index(&self.trusted.root, &self.trusted.channel, signed)?;
         same_version(role, pin.version, new.document.version)?;
-        not_from_the_future(role, new.document.issued, self.now)?;
-        not_expired(role, new.document.expires, self.now)?;
+        not_from_the_future(role, new.document.issued, self.at.now)?;
+        self.at.not_expired(role, new.document.expires)?;
         let version = new.document.version;
         let keep = vec![Keep::Put(role, version, new.signed.clone()), Keep::DropOlder(role, version)];
         let named = |name: &Digest| {
@@ -601,8 +658,4 @@ impl Refresh {
         self.want = self.trusted.unattested();
         Ok(keep)
     }
-}
-
-pub(crate) fn not_expired(role: Role, expires: u64, now: u64) -> Result<(), Refused> {
-    if now >= expires { Err(Refused::Expired(role, expires)) } else { Ok(()) }
 }

@@ -98,7 +98,8 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refused::NoRoot => f.write_str(
-                "there is no root to begin with; set feed.root to the root file that your network's operator gave you",
+                "there is no root to begin with; set feed.root to the root file, or feed.root_sha256 to the fingerprint, \
+                 that your network's operator gave you",
             ),
             Refused::TooLarge(role, size) => {
                 write!(f, "the {} is {size} bytes long, at most {MAX_DOCUMENT} are read", role.file())

@@ -1,6 +1,43 @@
-//! A moment for people: unix seconds as `2026-11-20 11:14:26 UTC`.
+//! The moment at which something is decided, and moments for people: `2026-11-20 11:14:26 UTC`.
 
 use std::fmt;
+
+use crate::document::Role;
+use crate::refused::Refused;
+
+/// Whether what has expired is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// It is: someone may hold newer files back.
+    Counts,
+    /// It is not, and every other check stays: an administrator vouches for media that lay in a drawer.
+    Waived,
+}
+
+/// The moment at which something is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// Unix seconds.
+    pub now: u64,
+    /// Unix seconds; a moment after which this supervisor was built.
+    pub built: u64,
+    /// Whether what has expired by `now` is refused.
+    pub expiry: Expiry,
+}
+
+impl At {
+    /// That moment, with every expiry counting.
+    pub fn new(now: u64, built: u64) -> At {
+        At { now, built, expiry: Expiry::Counts }
+    }
+
+    pub(crate) fn not_expired(self, role: Role, expires: u64) -> Result<(), Refused> {
+        match self.expiry {
+            Expiry::Counts if self.now >= expires => Err(Refused::Expired(role, expires)),
+            Expiry::Counts | Expiry::Waived => Ok(()),
+        }
+    }
+}
 
 /// Unix seconds, written as a date in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -17,6 +17,9 @@ impl Follower {
             }
             Keep::Forget(role) => self.kept.retain(|(r, _, _)| *r != role),
             Keep::DropOlder(role, version) => self.kept.retain(|(r, v, _)| *r != role || *v >= version),
+            Keep::DropOthers(role, version) => {
+                self.kept.retain(|(r, v, _)| *r != role || Some(*v) == version);
+            }
         }
     }
 

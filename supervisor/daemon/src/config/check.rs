@@ -47,6 +47,19 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     let channel = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let named = (1..=32).contains(&feed.channel.len()) && feed.channel.chars().all(channel);
     require("feed.channel", named, "is 1 to 32 of a-z 0-9 -, such as \"stable\"")?;
+    let roots = [
+        ("feed.root", feed.root.is_some()),
+        ("feed.root_sha256", feed.root_sha256.is_some()),
+        ("feed.network", feed.network.is_some()),
+    ];
+    let set: Vec<&'static str> = roots.iter().filter(|(_, set)| *set).map(|(key, _)| *key).collect();
+    if let [first, .., last] = set[..] {
+        let text = format!(
+            "each says where trust begins, so only one of feed.root, feed.root_sha256 and feed.network may be set; \
+             {first} is set, too"
+        );
+        return Err(Wrong { key: last, text });
+    }
     for url in &feed.urls {
         let http = url.starts_with("http://");
         require(

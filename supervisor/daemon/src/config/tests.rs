@@ -186,6 +186,29 @@ fn a_proxy_is_an_address_or_the_environments_and_an_error_about_it_shows_no_pass
 }
 
 #[test]
+fn trust_begins_in_one_place() {
+    let hash = "a".repeat(64);
+    let root = "root = \"/r\"".to_owned();
+    let (sha256, network) = (format!("root_sha256 = \"{hash}\""), format!("network = \"{hash}\""));
+    for (one, other, key) in [
+        (&root, &sha256, "feed.root_sha256"),
+        (&root, &network, "feed.network"),
+        (&sha256, &network, "feed.network"),
+    ] {
+        let message = error(&format!("[feed]\n{one}\n{other}\n"));
+        assert!(message.starts_with(&format!("/etc/bumpless/config.toml: {key}: ")), "{message}");
+        let first = one.split(' ').next().unwrap();
+        assert!(message.ends_with(&format!("feed.{first} is set, too")), "{message}");
+    }
+    for one in [root, sha256, network] {
+        let dir = tempfile::tempdir().unwrap();
+        Config::load(&write(dir.path(), "config.toml", &format!("[feed]\n{one}\n"))).unwrap();
+    }
+    let message = error("[feed]\nroot_sha256 = \"abc\"\n");
+    assert!(message.contains("64 lower-case hexadecimal digits"), "{message}");
+}
+
+#[test]
 fn later_files_win_key_by_key_in_the_order_of_their_names() {
     let dir = tempfile::tempdir().unwrap();
     let file = write(dir.path(), "config.toml", "[worker]\nmissed = 5\nheartbeat = \"2s\"\n");

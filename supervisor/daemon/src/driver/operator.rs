@@ -11,6 +11,7 @@ use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::release::{Release, Version};
 use bumpless_trust::{Choice, Evidence, Request as Wanted};
 
+use super::trust::FromFolder;
 use super::{Driver, Waits};
 use crate::control_socket::{Asked, Replies};
 use crate::effects::unix_now;
@@ -59,6 +60,11 @@ impl Driver {
                 self.ask_upgrade(Pending::Upgrade { version, wait, rehearse, uid, replies });
             }
             Request::DryRun { version } => replies.finish(self.dry_run(version)),
+            Request::UpgradeFrom { folder, version, wait, rehearse, accept_stale } => {
+                self.ask_folder(FromFolder { folder, version, wait, rehearse, accept_stale, uid, replies });
+            }
+            Request::Trust => self.show_trust(replies),
+            Request::TrustReset { root } => self.reset_trust(&root, uid, replies),
             Request::Rollback { wait } => self.ask_rollback(wait, uid, replies),
             Request::Hold { reason } => {
                 let hold = Hold { reason: reason.clone(), at: unix_now(), by: Some(uid) };
@@ -79,18 +85,13 @@ impl Driver {
     }
 
     fn check_for(&mut self, pending: Pending) {
-        if self.feed.is_none() && self.pending.is_empty() && !self.refreshing() {
+        if !self.has_places() {
             let why =
                 self.feed_state.error.clone().unwrap_or_else(|| "no feed is configured (feed.urls)".into());
             self.refuse(pending, why);
             return;
         }
         self.check(pending);
-    }
-
-    /// A feed that is configured and not at home is away with a refresh.
-    fn refreshing(&self) -> bool {
-        self.feed.is_none() && !self.pending.is_empty()
     }
 
     fn refuse(&mut self, pending: Pending, reason: String) {
@@ -103,15 +104,19 @@ impl Driver {
     }
 
     fn ask_upgrade(&mut self, pending: Pending) {
-        let hold = self.ledger.hold();
-        let held = hold.map(|hold| format!("the node is held: {}. `bumpless unhold` frees it", hold.reason));
-        match (self.busy().or(held), pending) {
+        match (self.busy().or(self.held()), pending) {
             (None, pending) => self.check_for(pending),
             (Some(_), Pending::Automatic) => {}
             (Some(reason), Pending::Check(replies) | Pending::Upgrade { replies, .. }) => {
                 replies.finish(Outcome::Refused { reason });
             }
         }
+    }
+
+    /// Why no upgrade may begin until somebody says so.
+    pub(super) fn held(&self) -> Option<String> {
+        let hold = self.ledger.hold()?;
+        Some(format!("the node is held: {}. `bumpless unhold` frees it", hold.reason))
     }
 
     /// Why no upgrade can begin now.
@@ -203,14 +208,14 @@ impl Driver {
         }
     }
 
-    fn runs(&self, wanted: &Wanted) -> bool {
+    pub(super) fn runs(&self, wanted: &Wanted) -> bool {
         match (wanted, &self.edge.committed) {
             (Wanted::Version(version), Some(committed)) => *version == committed.release.version,
             (Wanted::Version(_), None) | (Wanted::Newest | Wanted::Urgent, _) => false,
         }
     }
 
-    fn wait_or_answer(&mut self, replies: Replies, wait: bool, started: Move, back: bool) {
+    pub(super) fn wait_or_answer(&mut self, replies: Replies, wait: bool, started: Move, back: bool) {
         if wait {
             self.waiters.push(Waiter { replies, back });
         } else {
@@ -218,7 +223,7 @@ impl Driver {
         }
     }
 
-    fn moving(&self, to: &Release) -> Move {
+    pub(super) fn moving(&self, to: &Release) -> Move {
         let from = self.edge.committed.as_ref().map(|committed| committed.release.version.clone());
         Move { from, to: to.version.clone(), gap_ms: None }
     }
@@ -249,7 +254,7 @@ impl Driver {
     }
 
     /// Rehearsed if that is asked for, or configured.
-    fn begin(&mut self, choice: Choice, by: Option<u32>, rehearse: bool) {
+    pub(super) fn begin(&mut self, choice: Choice, by: Option<u32>, rehearse: bool) {
         let to = choice.release();
         let Evidence { version, sha256, keys } = choice.evidence().clone();
         let installed = matches!(self.edge.releases.find(&to), Ok(Some(_)));
@@ -559,7 +564,13 @@ impl Driver {
             (State::Vacant, Some(_)) if self.feed.is_some() && self.ledger.last().is_some() => {
                 Some("look at why the last upgrade failed; once that is mended the node starts by itself".into())
             }
-            (State::Vacant, Some(_)) if self.feed.is_none() && self.pending.is_empty() => {
+            (State::Vacant, Some(_)) if self.feed.is_some() && !self.has_places() => {
+                Some("take a release from a folder (bumpless upgrade --from DIR), or name a feed in config.toml ([feed] urls) and restart the supervisor".into())
+            }
+            (State::Vacant, Some(_)) if self.feed.is_none() && self.may_look() => {
+                Some("look at why the feed cannot be used; once that is mended the node starts by itself".into())
+            }
+            (State::Vacant, Some(_)) if self.feed.is_none() && !self.away => {
                 Some("name a feed and its first root in config.toml ([feed] urls, root), then restart the supervisor".into())
             }
             (State::Steady(serving), None) => {

@@ -12,7 +12,7 @@ use bumpless_shared::digest::Digest;
 use bumpless_shared::release::Release;
 use bumpless_trust::choice::Standing;
 use bumpless_trust::time::Utc;
-use bumpless_trust::{Choice, Machine, Outlook, Request as Wanted, Running, Trusted, WhyNot};
+use bumpless_trust::{At, Choice, Expiry, Machine, Outlook, Request as Wanted, Running, Trusted, WhyNot};
 
 use super::Driver;
 use crate::effects::unix_now;
@@ -43,8 +43,14 @@ impl Driver {
 
     /// What is chosen now, or why nothing is.
     pub(super) fn choose(&self, wanted: &Wanted) -> Result<Choice, String> {
+        self.choose_at(wanted, Expiry::Counts)
+    }
+
+    /// The same where root may have waived expiry.
+    pub(super) fn choose_at(&self, wanted: &Wanted, expiry: Expiry) -> Result<Choice, String> {
+        let at = At { now: unix_now(), built: WRITTEN, expiry };
         self.judged(|trusted, machine, running, quarantined| {
-            trusted.choose(machine, running, wanted, quarantined, unix_now(), WRITTEN)
+            trusted.choose_at(machine, running, wanted, quarantined, at)
         })
     }
 

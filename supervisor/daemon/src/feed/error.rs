@@ -8,6 +8,7 @@ use bumpless_shared::digest::Digest;
 use bumpless_trust::Refused;
 
 use super::exit::Exit;
+use crate::records::file::RecordError;
 
 /// Why there is no news, or no artifact. The texts do not name the running release: who shows them does.
 #[derive(Debug)]
@@ -21,6 +22,33 @@ pub enum FeedError {
         /// Why.
         source: io::Error,
     },
+    /// The first root is known by its fingerprint alone, and was not fetched yet.
+    Rootless(Refused),
+    /// What the feed has as its first root is another one than the fingerprint says.
+    Fingerprint {
+        /// As configured.
+        expected: Digest,
+        /// Fetched.
+        found: Digest,
+    },
+    /// The configuration and a root that is kept, or is to be, begin with different trust.
+    Contradiction {
+        /// The key in the configuration, and what it says.
+        configured: String,
+        /// SHA-256 of the other root.
+        other: Digest,
+    },
+    /// The root of a reset, or the `.sigs` beside it.
+    NewRoot {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The record of a reset.
+    Reset(RecordError),
+    /// A reset was written down, and could not be finished yet.
+    Unfinished,
     /// Something that was kept or fetched is not believed.
     Refused(Refused),
     /// The fetcher cannot be run or watched.
@@ -134,11 +162,17 @@ impl FeedError {
     pub fn trouble(&self) -> Trouble {
         match self {
             FeedError::Refused(Refused::Expired(..)) => Trouble::Expired,
-            FeedError::Refused(_) | FeedError::BlobSize { .. } | FeedError::BlobHash { .. } => {
-                Trouble::Refused
-            }
+            FeedError::Refused(_)
+            | FeedError::Fingerprint { .. }
+            | FeedError::BlobSize { .. }
+            | FeedError::BlobHash { .. } => Trouble::Refused,
             FeedError::NoPlace
             | FeedError::Root { .. }
+            | FeedError::Rootless(_)
+            | FeedError::Contradiction { .. }
+            | FeedError::NewRoot { .. }
+            | FeedError::Reset(_)
+            | FeedError::Unfinished
             | FeedError::Fetcher { .. }
             | FeedError::NoUser { .. }
             | FeedError::FetcherDied { .. }
@@ -191,6 +225,33 @@ impl fmt::Display for FeedError {
                  there, or correct feed.root",
                 path.display()
             ),
+            FeedError::Rootless(why) => write!(
+                f,
+                "the root with the configured fingerprint (feed.root_sha256) is still to be fetched from the feed: {why}"
+            ),
+            FeedError::Fingerprint { expected, found } => write!(
+                f,
+                "the feed's first root has SHA-256 {found} instead of {expected}, which feed.root_sha256 says. Nothing of \
+                 it is believed; compare the fingerprint with what your network's operator gave you"
+            ),
+            FeedError::Contradiction { configured, other } => write!(
+                f,
+                "{configured} in the configuration and root {other} do not belong together, and at every start they would \
+                 be compared. Nothing was changed; correct the configuration and restart the supervisor, or begin anew \
+                 with the root that it names: bumpless trust reset --root FILE"
+            ),
+            FeedError::NewRoot { path, source } => write!(
+                f,
+                "the supervisor cannot read the root {}: {source}. Nothing was changed; it needs that file and the \
+                 .sigs beside it",
+                path.display()
+            ),
+            FeedError::Reset(error) => {
+                write!(f, "{error}. Trust is what it was before, or will be once that is mended")
+            }
+            FeedError::Unfinished => {
+                f.write_str("trust begins anew with another root, and that could not be finished yet")
+            }
             FeedError::Refused(why) => {
                 write!(f, "{why}. Nothing of it was kept; what was verified before stays in force")
             }
@@ -282,13 +343,18 @@ impl std::error::Error for FeedError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             FeedError::Root { source, .. }
+            | FeedError::NewRoot { source, .. }
             | FeedError::Fetcher { source, .. }
             | FeedError::Folder { source, .. }
             | FeedError::Staging { source, .. }
             | FeedError::Store { source, .. } => Some(source),
             FeedError::NoUser { source, .. } => source.as_ref().map(|source| source as _),
-            FeedError::Refused(source) => Some(source),
+            FeedError::Refused(source) | FeedError::Rootless(source) => Some(source),
+            FeedError::Reset(source) => Some(source),
             FeedError::NoPlace
+            | FeedError::Fingerprint { .. }
+            | FeedError::Contradiction { .. }
+            | FeedError::Unfinished
             | FeedError::Fetch { .. }
             | FeedError::FetcherDied { .. }
             | FeedError::Deadline { .. }

@@ -1,9 +1,10 @@
 //! What the publisher forbids is known from what is kept, whatever becomes of the feed.
 
 use crate::lab::{Lab, NOW};
+use bumpless_shared::digest::Digest;
 use bumpless_shared::release::Release;
 use bumplessd::bans::Bans;
-use bumplessd::feed::{self, Feed};
+use bumplessd::feed::{self, Feed, FirstRoot};
 
 const BYTES: &[u8] = b"these bytes are the node";
 
@@ -33,7 +34,7 @@ async fn what_is_revoked_is_forbidden_also_where_the_feed_cannot_be_opened() {
     lab.publisher.revoke(&bad.version).unwrap();
     let trusted = refreshed(&mut lab).await.trusted().clone();
     let mut settings = lab.settings(&[]);
-    settings.root = Some("/nonexistent/root.json".into());
+    settings.root = Some(FirstRoot::Sha256(Digest([0; 32])));
     assert!(Feed::open(settings).is_err());
     for bans in [Bans::of(&trusted), kept(&lab)] {
         // Its hash is enough, whether or not its record can be read.
@@ -75,7 +76,7 @@ async fn without_an_index_what_is_committed_may_be_revoked_and_without_a_root_no
     assert_eq!(Bans::NoFeed.doubts((&release, None)), None);
     lab.choice(&mut lab.feed()).await;
     assert!(matches!(kept(&lab), Bans::Index(_)));
-    std::fs::write(lab.dir.path().join("trust/index/1.json"), b"{").unwrap();
+    std::fs::write(lab.dir.path().join("trust/index/stable/1.json"), b"{").unwrap();
     let bans = kept(&lab);
     assert_eq!(bans.forbids((&release, Some(1))), None);
     assert!(has(bans.doubts((&release, Some(1))), "may be revoked"));

@@ -8,7 +8,7 @@ use crate::lab::{Lab, NOW, choose};
 use bumpless_trust::document::{Encoding, Role};
 use bumpless_trust::signature::BadSignatures;
 use bumpless_trust::{Refused, WhyNot};
-use bumplessd::feed::{Feed, FeedError, Trouble};
+use bumplessd::feed::{Feed, FeedError, FirstRoot, Notice, Trouble};
 
 const BYTES: &[u8] = b"these bytes are the node";
 
@@ -69,9 +69,9 @@ async fn what_was_verified_is_kept_byte_for_byte_and_needs_no_first_root_any_mor
     let published = |name: &str| std::fs::read(lab.publisher.feed().join(name)).unwrap();
     for (kept_name, name) in [
         ("root/1.json", "root/1.json"),
-        ("index/1.json", "index/1.json"),
-        ("timestamp/1.json", "timestamp.json"),
-        ("timestamp/1.json.sigs", "timestamp.json.sigs"),
+        ("index/stable/1.json", "index/1.json"),
+        ("timestamp/stable/1.json", "timestamp.json"),
+        ("timestamp/stable/1.json.sigs", "timestamp.json.sigs"),
     ] {
         assert_eq!(kept(kept_name), published(name), "{name}");
     }
@@ -89,22 +89,23 @@ async fn without_a_root_nothing_is_believed() {
     let error = Feed::open(settings).unwrap_err();
     assert!(matches!(error, FeedError::Refused(Refused::NoRoot)), "{error}");
     let mut settings = lab.settings(&[]);
-    settings.root = Some("/nonexistent/root.json".into());
+    settings.root = Some(FirstRoot::File("/nonexistent/root.json".into()));
     let error = Feed::open(settings).unwrap_err();
     assert!(matches!(error, FeedError::Root { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn kept_metadata_that_was_damaged_is_told_and_fetched_again() {
-    for name in ["index/1.json", "timestamp/1.json", "index/1.json.sigs"] {
+    for name in ["index/stable/1.json", "timestamp/stable/1.json", "index/stable/1.json.sigs"] {
         let lab = Lab::new(BYTES);
         lab.choice(&mut lab.feed()).await;
         let path = lab.dir.path().join("trust").join(name);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.truncate(bytes.len() / 2);
         std::fs::write(&path, bytes).unwrap();
-        let (mut feed, damage) = Feed::open(lab.settings(&[lab.publisher.feed().to_str().unwrap()])).unwrap();
-        assert_eq!(damage.len(), 1, "{name}");
+        let (mut feed, notices) =
+            Feed::open(lab.settings(&[lab.publisher.feed().to_str().unwrap()])).unwrap();
+        assert!(matches!(notices[..], [Notice::Damage(_)]), "{name}: {notices:?}");
         assert!(matches!(choose(&feed), Err(WhyNot::NoIndex(_))));
         lab.choice(&mut feed).await;
         lab.choice(&mut lab.feed()).await;
@@ -116,8 +117,8 @@ async fn what_a_kill_left_unfinished_in_the_store_does_not_count() {
     let lab = Lab::new(BYTES);
     lab.choice(&mut lab.feed()).await;
     let trust = lab.dir.path().join("trust");
-    std::fs::write(trust.join("index/2.json.new"), b"half").unwrap();
-    std::fs::write(trust.join("index/2.json.sigs"), b"half").unwrap();
+    std::fs::write(trust.join("index/stable/2.json.new"), b"half").unwrap();
+    std::fs::write(trust.join("index/stable/2.json.sigs"), b"half").unwrap();
     choose(&lab.feed()).unwrap();
 }
 

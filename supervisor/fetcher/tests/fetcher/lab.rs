@@ -12,8 +12,8 @@ use bumpless_shared::release::Release;
 use bumpless_shared::version::Range;
 use bumpless_trust::document::{Encoding, IndexDocument, IndexPin, Role, TimestampDocument};
 use bumpless_trust::refresh::sha256;
-use bumpless_trust::{Choice, Machine, Request, WhyNot};
-use bumplessd::feed::{Feed, Settings};
+use bumpless_trust::{At, Choice, Expiry, Machine, Request, WhyNot};
+use bumplessd::feed::{Feed, FirstRoot, Settings, WRITTEN};
 use bumplessd::releases::Releases;
 use tempfile::TempDir;
 
@@ -56,26 +56,37 @@ impl Lab {
 
     /// Publishes the last index again, after `change`, under the next version, whatever it says.
     pub fn forge(&mut self, change: impl FnOnce(&mut IndexDocument)) {
-        let feed = self.publisher.feed();
+        self.forge_in(&self.publisher.feed(), |index, _| change(index));
+    }
+
+    /// The same in a copy of the feed, and its timestamp, too.
+    pub fn forge_in(&self, feed: &Path, change: impl FnOnce(&mut IndexDocument, &mut TimestampDocument)) {
         let key = |name: &str| Key::read(&self.dir.path().join("publisher/keys").join(name), None).unwrap();
         let mut timestamp: TimestampDocument =
             serde_json::from_slice(&std::fs::read(feed.join("timestamp.json")).unwrap()).unwrap();
         let old = feed.join(Role::Release.path(timestamp.index.version));
         let mut index: IndexDocument = serde_json::from_slice(&std::fs::read(old).unwrap()).unwrap();
         index.version += 1;
-        change(&mut index);
+        timestamp.version += 1;
+        change(&mut index, &mut timestamp);
         let bytes = serde_json::to_vec(&index).unwrap();
         let path = feed.join(Role::Release.path(index.version));
         let signature = key("release.key").sign(Role::Release, index.version, &bytes).unwrap();
         std::fs::write(&path, &bytes).unwrap();
         std::fs::write(format!("{}.sigs", path.display()), signature).unwrap();
-        timestamp.version += 1;
         timestamp.index =
             IndexPin { version: index.version, size: bytes.len() as u64, sha256: sha256(&bytes) };
         let bytes = serde_json::to_vec(&timestamp).unwrap();
         let signature = key("timestamp.key").sign(Role::Timestamp, timestamp.version, &bytes).unwrap();
         std::fs::write(feed.join("timestamp.json"), &bytes).unwrap();
         std::fs::write(feed.join("timestamp.json.sigs"), signature).unwrap();
+    }
+
+    /// A copy of the feed as it is now.
+    pub fn copy(&self, name: &str) -> PathBuf {
+        let to = self.dir.path().join(name);
+        copy(&self.publisher.feed(), &to);
+        to
     }
 
     /// Lets the newest release have this blob, and claim to unpack to `raw`.
@@ -103,7 +114,7 @@ impl Lab {
         Settings {
             places: places.iter().map(|place| (*place).to_owned()).collect(),
             channel: "stable".parse().unwrap(),
-            root: Some(self.publisher.first_root()),
+            root: Some(FirstRoot::File(self.publisher.first_root())),
             fetcher: Some(env!("CARGO_BIN_EXE_bumpless-fetch").into()),
             user: None,
             ca_file: None,
@@ -124,8 +135,8 @@ impl Lab {
     }
 
     pub fn feed_at(&self, places: &[&str]) -> Feed {
-        let (feed, damage) = Feed::open(self.settings(places)).unwrap();
-        assert!(damage.is_empty(), "{damage:?}");
+        let (feed, notices) = Feed::open(self.settings(places)).unwrap();
+        assert!(notices.is_empty(), "{notices:?}");
         feed
     }
 
@@ -144,7 +155,25 @@ impl Lab {
     }
 }
 
+/// A folder with everything in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let from = entry.unwrap().path();
+        let to = to.join(from.file_name().unwrap());
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).unwrap();
+        }
+    }
+}
+
 pub fn choose(feed: &Feed) -> Result<Choice, WhyNot> {
+    choose_at(feed, NOW, Expiry::Counts)
+}
+
+pub fn choose_at(feed: &Feed, now: u64, expiry: Expiry) -> Result<Choice, WhyNot> {
     let machine = Machine {
         targets: bumpless_trust::choice::targets(),
         supervisor: [0, 1, 0],
@@ -154,5 +183,6 @@ pub fn choose(feed: &Feed) -> Result<Choice, WhyNot> {
         group: None,
         pin: None,
     };
-    feed.choose(&machine, None, &Request::Newest, |_| None, NOW)
+    let at = At { now, built: WRITTEN, expiry };
+    feed.trusted().choose_at(&machine, None, &Request::Newest, |_| None, at)
 }

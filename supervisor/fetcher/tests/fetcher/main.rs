@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod anchor;
 mod bans;
 mod feed;
 mod fetch;
@@ -9,4 +10,6 @@ mod flaky;
 mod lab;
 mod proxy;
 mod releases;
+mod reset;
+mod stale;
 mod tls;

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use bumpless_os::process::Process;
-use bumplessd::feed::{Feed, FeedError, Settings};
+use bumplessd::feed::{Feed, FeedError, FirstRoot, Settings};
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
@@ -205,7 +205,7 @@ pub fn supervise(arguments: &[String]) -> ExitCode {
     let settings = Settings {
         places: vec!["https://feed.example".to_owned()],
         channel: "stable".parse().unwrap(),
-        root: Some(root.into()),
+        root: Some(FirstRoot::File(root.into())),
         fetcher: Some(fetcher.into()),
         user: Some(name).filter(|name| *name != "-").cloned(),
         ca_file: None,

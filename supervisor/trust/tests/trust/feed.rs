@@ -12,7 +12,9 @@ use bumpless_trust::build::{BUILDERS, BuildDocument};
 use bumpless_trust::document::*;
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::signature::trusted_comment;
-use bumpless_trust::{Answer, Keep, Machine, Refresh, Refused, Role, Signed, Stored, Trusted, Want};
+use bumpless_trust::{
+    Answer, At, Damage, Expiry, Keep, Machine, Refresh, Refused, Role, Signed, Stored, Trusted, Want,
+};
 use minisign::KeyPair;
 
 pub const NOW: u64 = 1_800_000_000;
@@ -235,10 +237,13 @@ impl Feed {
 #[derive(Clone)]
 pub struct Client {
     pub kept: Vec<(Role, u64, Signed)>,
+    /// What was kept of channels that are not followed now.
+    pub elsewhere: HashMap<Channel, Vec<(Role, u64, Signed)>>,
     pub asked: Vec<String>,
     pub anchor: Option<Signed>,
     pub channel: Channel,
     pub now: u64,
+    pub expiry: Expiry,
     /// Keeps only so many changes, then dies.
     pub dies_after: Option<usize>,
 }
@@ -247,10 +252,12 @@ impl Client {
     pub fn new(feed: &Feed) -> Self {
         Client {
             kept: vec![],
+            elsewhere: HashMap::new(),
             asked: vec![],
             anchor: Some(feed.anchor()),
             channel: "stable".parse().unwrap(),
             now: NOW,
+            expiry: Expiry::Counts,
             dies_after: None,
         }
     }
@@ -267,30 +274,52 @@ impl Client {
                 self.kept.retain(|(r, v, _)| (*r, *v) != (role, version));
                 self.kept.push((role, version, signed));
             }
-            Keep::Forget(role) => self.kept.retain(|(r, _, _)| *r != role),
+            Keep::Forget(role) => {
+                for kept in self.elsewhere.values_mut().chain([&mut self.kept]) {
+                    kept.retain(|(r, _, _)| *r != role);
+                }
+            }
             Keep::DropOlder(role, version) => self.kept.retain(|(r, v, _)| *r != role || *v >= version),
+            Keep::DropOthers(role, version) => {
+                self.kept.retain(|(r, v, _)| *r != role || Some(*v) == version);
+            }
         }
         true
     }
 
+    /// Follows another channel from now on.
+    pub fn follow(&mut self, channel: &str) {
+        let (roots, others) = self.kept.drain(..).partition(|(role, _, _)| *role == Role::Root);
+        self.kept = roots;
+        self.elsewhere.insert(std::mem::replace(&mut self.channel, channel.parse().unwrap()), others);
+        self.kept.extend(self.elsewhere.remove(&self.channel).unwrap_or_default());
+    }
+
     pub fn load(&mut self) -> Result<Trusted, Refused> {
+        let (trusted, damage) = self.load_damaged()?;
+        assert_eq!(damage, []);
+        Ok(trusted)
+    }
+
+    /// The same where something may be damaged.
+    pub fn load_damaged(&mut self) -> Result<(Trusted, Vec<Damage>), Refused> {
         let of = |role: Role| {
             self.kept.iter().filter(|(r, _, _)| *r == role).map(|(_, _, signed)| signed.clone()).collect()
         };
         let stored =
             Stored { roots: of(Role::Root), timestamps: of(Role::Timestamp), indexes: of(Role::Release) };
         let (trusted, keep, damage) = Trusted::load(self.anchor.clone(), stored, self.channel.clone())?;
-        assert_eq!(damage, []);
         for change in keep {
             self.keep(change);
         }
-        Ok(trusted)
+        Ok((trusted, damage))
     }
 
     /// A process's life: load, refresh, end. Nothing if it died on the way.
     pub fn refresh(&mut self, feed: &Feed) -> Result<Option<Trusted>, Refused> {
         self.asked.clear();
-        let mut refresh = Refresh::begin(self.load()?, self.now, NOW - 365 * DAY)?;
+        let at = At { expiry: self.expiry, ..At::new(self.now, NOW - 365 * DAY) };
+        let mut refresh = Refresh::begin_at(self.load()?, at)?;
         while refresh.want() != Want::Nothing {
             let (path, _) = refresh.want().file().unwrap();
             let name = path.to_str().unwrap();

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod anchor;
 mod builders;
 mod choice;
 mod evolution;
+mod expiry;
 mod feed;
 mod golden;
 mod outlook;

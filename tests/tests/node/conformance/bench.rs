@@ -96,7 +96,10 @@ impl Shelf {
 
 /// Where a file of this role and version is kept, below `trust/`; its signatures lie beside it.
 pub fn path(role: Role, version: u64) -> String {
-    format!("{}/{version}.json", role.file())
+    match role {
+        Role::Root => format!("root/{version}.json"),
+        Role::Timestamp | Role::Release => format!("{}/stable/{version}.json", role.file()),
+    }
 }
 
 /// Nothing new is kept.

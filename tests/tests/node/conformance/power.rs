@@ -11,7 +11,7 @@ use bumpless_os::disk::recorder::{Crash, Recorder, Recording};
 use bumpless_tests::feed_simulator::Forge;
 use bumpless_tests::feed_simulator::forge::new_keys;
 use bumpless_trust::Signed;
-use bumplessd::feed::{Feed, Settings};
+use bumplessd::feed::{Feed, FirstRoot, Settings};
 
 use super::bench::{Shelf, all, below, write_signed};
 
@@ -82,7 +82,7 @@ fn open(root: &Path, anchor: &Path, place: &Path) -> Feed {
     let settings = Settings {
         places: vec![place.to_str().unwrap().to_owned()],
         channel: "stable".parse().unwrap(),
-        root: Some(anchor.to_owned()),
+        root: Some(FirstRoot::File(anchor.to_owned())),
         fetcher: None,
         user: None,
         ca_file: None,
@@ -95,8 +95,8 @@ fn open(root: &Path, anchor: &Path, place: &Path) -> Feed {
         trust_dir: root.join("trust"),
         staging_dir: root.join("staging"),
     };
-    let (feed, damage) = Feed::open(settings).unwrap();
-    assert_eq!(damage, []);
+    let (feed, notices) = Feed::open(settings).unwrap();
+    assert!(notices.is_empty(), "{notices:?}");
     feed
 }
 

@@ -49,13 +49,27 @@ async fn damage(bench: &mut Bench) -> Result<()> {
     let stranger = Forge::new(unix_now(), bench.forge.running().clone());
     write_signed(&trust.join(path(Role::Release, 0)), &stranger.files["index/1.json"])?;
     bench.start_again("an index of strangers", Says::Well(""), "root/2 timestamp*", same).await?;
-    // Without its root a machine has nothing to go by, until it is there again.
+    // A machine begins anew with the root that it was given.
     bench.world.kill_supervisor()?;
     std::fs::write(trust.join(path(Role::Root, 1)), damaged(&good.files()[&path(Role::Root, 1)]))?;
-    cannot_begin(bench, "a damaged root", "the root is refused").await?;
+    bench.start_again("a damaged root", Says::Well(""), "root/2 timestamp*", same).await?;
+    let alarms = bench.world.control().status().await?.alarms;
+    assert!(alarms.iter().any(|alarm| alarm.text.contains("a root kept on this machine")), "{alarms:?}");
+    // Where that one is gone, too, it has nothing to go by, until one of them is there again.
+    let anchor = bench.world.places().root.clone();
+    let given = std::fs::read(&anchor)?;
+    bench.world.kill_supervisor()?;
+    std::fs::write(trust.join(path(Role::Root, 1)), damaged(&good.files()[&path(Role::Root, 1)]))?;
+    std::fs::remove_file(&anchor)?;
+    cannot_begin(bench, "a damaged root and no other", "the root is refused").await?;
     bench.world.kill_supervisor()?;
     std::fs::write(trust.join(path(Role::Root, 1)), &good.files()[&path(Role::Root, 1)])?;
-    bench.start_again("the root again", Says::Well(""), "root/2 timestamp*", same).await
+    bench.start_again("the root again, and no other", Says::Well(""), "root/2 timestamp*", same).await?;
+    let alarms = bench.world.control().status().await?.alarms;
+    assert!(alarms.iter().any(|alarm| alarm.text.contains("cannot read the first root")), "{alarms:?}");
+    bench.world.kill_supervisor()?;
+    std::fs::write(&anchor, given)?;
+    bench.start_again("both roots again", Says::Well(""), "root/2 timestamp*", same).await
 }
 
 /// A supervisor that starts now does not ask the feed for anything, and says why; the worker serves on.
