@@ -12,6 +12,8 @@ use tokio::process::Command;
 pub struct Operator {
     program: PathBuf,
     socket: PathBuf,
+    /// As whom it runs; absent: as we do.
+    uid: Option<u32>,
 }
 
 /// What it said.
@@ -28,7 +30,12 @@ pub struct Said {
 impl Operator {
     /// The program, and the socket that it is told.
     pub fn new(program: PathBuf, socket: PathBuf) -> Operator {
-        Operator { program, socket }
+        Operator { program, socket, uid: None }
+    }
+
+    /// The same, run as another user; only root can. `program` is one that this user can reach.
+    pub fn as_user(&self, uid: u32, program: PathBuf) -> Operator {
+        Operator { program, uid: Some(uid), ..self.clone() }
     }
 
     /// Runs it to its end with these arguments.
@@ -38,6 +45,9 @@ impl Operator {
     pub async fn run(&self, arguments: &[&str]) -> io::Result<Said> {
         let mut command = Command::new(&self.program);
         command.arg("--socket").arg(&self.socket).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+        }
         let output = command.output().await?;
         Ok(Said {
             code: output.status.code().unwrap_or(-1),

@@ -13,6 +13,7 @@
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -340,6 +341,26 @@ impl World {
     /// The operator's command for it.
     pub fn operator(&self) -> Operator {
         Operator::new(self.binaries.bumpless.clone(), self.places.run_dir.join("control.sock"))
+    }
+
+    /// The operator's command as a user who is nobody; `None` where we are not root and cannot become one.
+    ///
+    /// # Errors
+    /// Those of making the world's folder and the command reachable for everybody.
+    pub fn stranger(&self) -> Result<Option<Operator>> {
+        const NOBODY: u32 = 65_534;
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(None);
+        }
+        std::fs::set_permissions(self.folder(), std::fs::Permissions::from_mode(0o755))?;
+        let program = self.folder().join("bumpless");
+        // By another process: while one of ours has it open for writing, a child that another test starts
+        // has it, too, and it cannot be executed.
+        let copied = Command::new("cp").arg(&self.binaries.bumpless).arg(&program).status()?;
+        if !copied.success() {
+            return Err(format!("the operator's command cannot be copied: {copied}").into());
+        }
+        Ok(Some(self.operator().as_user(NOBODY, program)))
     }
 
     /// Waits until a worker serves and nothing is under way.

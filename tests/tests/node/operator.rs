@@ -73,6 +73,7 @@ async fn every_verb_has_json_that_begins_with_its_schema() -> Result<()> {
         &["unhold", "--json"],
         &["history", "--json"],
         &["versions", "--json"],
+        &["trust", "show", "--json"],
         &["rollback", "--json"],
     ] {
         let said = operator.run(arguments).await?;
