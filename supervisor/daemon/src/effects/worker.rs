@@ -131,17 +131,24 @@ async fn serve(
     mut inbox: UnboundedReceiver<(Command, Vec<OwnedFd>)>,
     news: UnboundedSender<News>,
 ) {
-    match talk(instance, &link, &mut inbox, &news).await {
+    let unheard = match talk(instance, &link, &mut inbox, &news).await {
         TalkEnd::Closed(why) => {
             if tokio::time::timeout(DYING, process.ended()).await.is_err() {
                 let _ = news.send(News::Closed(instance, why));
             }
+            drop(link);
+            None
         }
-        // That is the better news, however it ends.
-        TalkEnd::Broke(why) => drop(news.send(News::Broke(instance, why))),
-    }
-    drop(link);
-    if let Err(error) = process.ended().await {
+        // That is the better news, however it ends. It is killed for it: if it found its channel closed before
+        // that, it might end by itself, and that would be told instead.
+        TalkEnd::Broke(why) => {
+            let _ = news.send(News::Broke(instance, why));
+            Some(link)
+        }
+    };
+    let ended = process.ended().await;
+    drop(unheard);
+    if let Err(error) = ended {
         let _ = news.send(News::Closed(instance, format!("its pidfd cannot be watched: {error}")));
         return;
     }
