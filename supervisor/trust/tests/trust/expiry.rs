@@ -84,9 +84,12 @@ fn what_was_taken_from_stale_media_binds_later_looks_and_does_not_make_them_laxe
 
 type Spoil = fn(&mut Feed, &mut Client);
 
+/// A case, what is spoilt, and whether that is what is said.
+type Refusal = (&'static str, Spoil, fn(&Refused) -> bool);
+
 #[test]
 fn every_other_check_of_a_refresh_stays() {
-    let cases: [(&str, Spoil, fn(&Refused) -> bool); 17] = [
+    let cases: [Refusal; 17] = [
         (
             "an unsigned timestamp",
             |feed, _| feed.files.get_mut("timestamp.json").unwrap().signatures.clear(),
