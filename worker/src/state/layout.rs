@@ -21,6 +21,7 @@
 
 use bumpless_shared::digest::Digest;
 use bumpless_shared::operation::{NONCE, Operation};
+use fjall::config::PartitioningPolicy;
 use fjall::{
     Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Readable, Snapshot, UserKey, UserValue,
 };
@@ -128,8 +129,14 @@ pub(super) struct Entry {
 /// Memory for rows that are not in tables yet, per keyspace. Small, so that the idle worker is.
 const MEMTABLE: u64 = 8 << 20;
 
+/// Filters and indexes of tables in parts of a few KiB on every level: by default the upper ones are whole, which
+/// is hundreds of KiB for each read as soon as they do not all fit into the cache, and then every read is slower
+/// the more there is.
 pub(super) fn options() -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE)
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE)
+        .filter_block_partitioning_policy(PartitioningPolicy::all(true))
+        .index_block_partitioning_policy(PartitioningPolicy::all(true))
 }
 
 impl Shelves {
