@@ -447,7 +447,13 @@ impl Newest<'_> {
             }
         }
         match &newest {
-            Some(held) if several => self.keep.push(Keep::DropOlder(role, held.document.version())),
+            // A file may be kept under any version, whatever it says: the good one under its own name first, and
+            // then no other, or what cannot be read would be told of at every start.
+            Some(held) if several || unread => {
+                let version = held.document.version();
+                self.keep.push(Keep::Put(role, version, held.signed.clone()));
+                self.keep.push(Keep::DropOthers(role, Some(version)));
+            }
             None if unread => self.keep.push(Keep::DropOthers(role, None)),
             Some(_) | None => {}
         }

@@ -153,3 +153,37 @@ fn a_channel_that_is_come_back_to_has_its_highest_versions_and_a_rotation_forget
     let trusted = client.load().unwrap();
     assert!(trusted.timestamp().is_none() && trusted.index().is_none());
 }
+
+#[test]
+fn what_cannot_be_read_beside_a_good_file_is_told_of_once_however_often_the_power_fails_meanwhile() {
+    let (feed, mut whole) = with_two_roots();
+    whole.refresh(&feed).unwrap();
+    for role in [Role::Timestamp, Role::Release] {
+        let good = whole.versions(role)[0];
+        // Above and below the good one, and the good one under a wrong name beside a damaged one under its own.
+        for (name, stray) in [(good, good + 5), (good, good - 1), (good + 5, good)] {
+            for dies_after in 0.. {
+                let mut client = whole.clone();
+                for kept in client.kept.iter_mut().filter(|(r, _, _)| *r == role) {
+                    kept.1 = name;
+                }
+                client.kept.push((role, stray, Signed { bytes: b"{".to_vec(), signatures: vec![] }));
+                client.dies_after = Some(dies_after);
+                let (_, damage) = client.load_damaged().unwrap();
+                assert_eq!(damage.len(), 1);
+                let lived = client.dies_after.unwrap() > 0;
+                client.dies_after = None;
+                client.load_damaged().unwrap();
+                let trusted = client.load().unwrap();
+                assert!(
+                    trusted.timestamp().is_some() && trusted.index().is_some(),
+                    "{role:?} after {dies_after}"
+                );
+                assert_eq!(client.versions(role), [good], "after {dies_after}");
+                if lived {
+                    break;
+                }
+            }
+        }
+    }
+}
