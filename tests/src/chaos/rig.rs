@@ -487,6 +487,20 @@ impl Rig {
                 sleep(FULL).await;
                 self.disk(part)?.free()?;
             }
+            (Fault::Sync(File::Database), _) if case.step == Step::Draining => {
+                // Nobody else can serve any more: it reads on, writes nothing and says what to do, and that is
+                // what an operator does.
+                let told = |status: &Status| {
+                    status
+                        .alarms
+                        .iter()
+                        .any(|alarm| alarm.text.contains("repair the disk and restart the node"))
+                };
+                self.world.control().until("an alarm about the database", SETTLE, told).await?;
+                self.world.injected().cease()?;
+                self.world.supervisor()?.stop(SETTLE).await?;
+                self.world.start_supervisor()?;
+            }
             (Fault::Sync(_) | Fault::ClockOn | Fault::ClockBack, _) => {
                 sleep(FULL).await;
                 self.world.injected().cease()?;
@@ -528,8 +542,7 @@ impl Rig {
         found.ok_or_else(|| "this world has no such disk".into())
     }
 
-    /// What the path of a file contains whose sync is to fail. A serving worker's database is another matter:
-    /// it says so, refuses writes and waits for an operator.
+    /// What the path of a file contains whose sync is to fail.
     fn part(&self, file: File) -> Result<String> {
         if file != File::Database {
             return Ok(file.part().to_owned());

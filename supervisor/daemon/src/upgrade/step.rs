@@ -158,20 +158,31 @@ impl State {
         for worker in &left {
             effects.push(Effect::Tell(worker.instance, Command::Stop { deadline_ms }));
         }
-        // While the committed record is being replaced nobody knows how it ends. The journal keeps it, and
-        // the next start sees what is committed.
-        if let Some(attempt) = self.attempt()
-            && !matches!(self, State::Committing { step: Commit::Recording, .. })
-        {
-            let stopped = || Verdict::Unknown("the supervisor was stopped".into());
-            let verdict = self.verdict().cloned().unwrap_or_else(stopped);
-            effects.push(Effect::conclude(attempt.clone(), verdict, None));
-        }
+        effects.extend(self.stopped_short());
         effects.extend(self.left_behind());
         if left.is_empty() {
             return (State::Stopped, effects);
         }
         (State::Stopping { left, deadline: now + rules.stop }, effects)
+    }
+
+    /// How an upgrade ends that a stop ends.
+    fn stopped_short(&self) -> Option<Effect> {
+        let attempt = self.attempt()?.clone();
+        if let State::Committing { step, gap_us, .. } = self {
+            match step {
+                // Nobody knows: the journal keeps it, and the next start sees what is committed.
+                Commit::Recording => return None,
+                // It is committed; what is cut short is only the farewell.
+                Commit::Sealing | Commit::Draining => {
+                    return Some(Effect::conclude(attempt, Verdict::Good, *gap_us));
+                }
+                Commit::Hashing(_) | Commit::Persisting(_) | Commit::Retiring => {}
+            }
+        }
+        let stopped = || Verdict::Unknown("the supervisor was stopped".into());
+        let verdict = self.verdict().cloned().unwrap_or_else(stopped);
+        Some(Effect::conclude(attempt, verdict, None))
     }
 
     /// What an upgrade that ends with a stop leaves on the disk for nobody; the next start has it

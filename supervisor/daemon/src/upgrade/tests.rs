@@ -742,6 +742,27 @@ fn a_stop_on_the_way_back_does_not_forget_why_it_was_taken_back() {
 }
 
 #[test]
+fn a_stop_after_the_record_was_replaced_is_the_end_of_an_upgrade_that_went_well() {
+    let concluded = |step_| {
+        let state = State::Committing {
+            old: Old::Warm(worker(1, 0), at(0)),
+            new: worker(2, 1),
+            attempt: attempt(),
+            terms: TERMS,
+            gap_us: Some(700),
+            step: step_,
+            deadline: at(20),
+            heard: at(0),
+        };
+        let (_, effects) = step(state, Event::Asked(Ask::Stop), 1);
+        conclusion(&effects).cloned()
+    };
+    assert!(matches!(concluded(Commit::Retiring), Some(Verdict::Unknown(_))));
+    assert_eq!(concluded(Commit::Sealing), Some(Verdict::Good));
+    assert_eq!(concluded(Commit::Draining), Some(Verdict::Good));
+}
+
+#[test]
 fn a_stop_leaves_nothing_of_an_upgrade_behind_for_ever() {
     let discarded = |state| {
         let (_, effects) = step(state, Event::Asked(Ask::Stop), 3);
