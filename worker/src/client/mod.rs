@@ -29,7 +29,7 @@ pub mod command;
 mod counters;
 pub mod files;
 mod link;
-mod manifest;
+pub mod manifest;
 mod pin;
 #[cfg(test)]
 mod tests;

@@ -49,7 +49,7 @@ mod node;
 pub(crate) mod rig;
 mod serve;
 mod socket;
-mod stray;
+pub mod stray;
 #[cfg(test)]
 mod tests;
 

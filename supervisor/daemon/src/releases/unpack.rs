@@ -65,14 +65,20 @@ impl fmt::Display for Bad {
 
 /// Why there is no artifact.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub enum Failed {
+    /// The blob is not what was signed.
     Bad(Bad),
+    /// It cannot be read.
     Read(io::Error),
+    /// What comes out of it cannot be written.
     Write(io::Error),
 }
 
 /// Writes the artifact, of exactly its signed size; its hash is for the caller to read back.
-pub(super) fn unpack(mut blob: File, artifact: &Artifact, to: &mut impl Write) -> Result<(), Failed> {
+///
+/// # Errors
+/// [`Failed`]; what was written until then is of no use.
+pub fn unpack(mut blob: File, artifact: &Artifact, to: &mut impl Write) -> Result<(), Failed> {
     blob.rewind().map_err(Failed::Read)?;
     match artifact.encoding {
         Encoding::Plain => copy(&mut blob, artifact.raw_size, to, Failed::Read),
