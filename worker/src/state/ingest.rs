@@ -14,8 +14,8 @@
 
 use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver};
-use std::{fs, iter, thread};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::{fs, thread};
 
 use bumpless_os::background::Pace;
 use bumpless_os::{background, disk};
@@ -25,7 +25,7 @@ use fjall::PersistMode;
 
 use super::chunks::Check;
 use super::directory::{FileError, remove_tree};
-use super::runs::{Row, Runs};
+use super::runs::{Rows, Runs};
 use super::store::{Head, Position, Totals, Writer};
 use super::store_error::StoreError;
 
@@ -119,12 +119,16 @@ impl<'a> Ingest<'a> {
 /// this worker meanwhile, but by the one beside it.
 fn fill(writer: &Writer, place: usize, runs: Runs, totals: &mut Totals) -> Result<(), StoreError> {
     let (batches, rows) = mpsc::sync_channel(AHEAD);
+    // Written ones come back: memory that one thread asks for and another one gives back has both wait.
+    let (written, spent) = mpsc::channel::<Rows>();
     thread::scope(|scope| {
         let merging = scope.spawn(move || {
             let (mut merged, mut pace) = (runs.merge()?, Pace::default());
             loop {
                 pace.give_way();
-                let batch = merged.take(BATCH)?;
+                let mut batch = spent.try_recv().unwrap_or_default();
+                batch.clear();
+                merged.take(BATCH, &mut batch)?;
                 // Nobody takes them any more when writing failed, which says why.
                 if batch.is_empty() || batches.send(batch).is_err() {
                     return Ok::<(), FileError>(());
@@ -133,39 +137,46 @@ fn fill(writer: &Writer, place: usize, runs: Runs, totals: &mut Totals) -> Resul
         });
         // When merging fails, what came before goes in, and the error out: the generation is then good
         // for nothing but removal.
-        let written = write(writer, place, &rows, totals);
+        let done = write(writer, place, &rows, &written, totals);
         drop(rows);
         let merged = merging.join().unwrap_or_else(|panic| resume_unwind(panic));
-        written.and(merged.map_err(StoreError::from))
+        done.and(merged.map_err(StoreError::from))
     })
 }
 
 fn write(
     writer: &Writer,
     place: usize,
-    rows: &Receiver<Vec<Row>>,
+    batches: &Receiver<Rows>,
+    written: &Sender<Rows>,
     totals: &mut Totals,
 ) -> Result<(), StoreError> {
     let failed = |source| StoreError::Database { doing: "take a snapshot in", source };
-    let Ok(first) = rows.recv() else { return Ok(()) };
+    let Ok(mut batch) = batches.recv() else { return Ok(()) };
     let shelves = writer.store().shelves();
     let keyspace = shelves.all()[place];
     let tables = keyspace.path().join("tables");
     let mut ingestion = keyspace.start_ingestion().map_err(failed)?;
     let (mut behind, mut pace) = (0, Pace::default());
-    for (number, (key, value)) in iter::once(first).chain(rows).flatten().enumerate() {
-        if number.is_multiple_of(PACED) {
-            pace.give_way();
+    loop {
+        for (number, (key, value)) in batch.iter().enumerate() {
+            if number.is_multiple_of(PACED) {
+                pace.give_way();
+            }
+            behind += key.len() + value.len();
+            if behind >= BEHIND {
+                behind = 0;
+                write_behind(&tables);
+            }
+            let counted = shelves.tally(place, value);
+            totals.add(counted.map_err(|bad| writer.store().explain_row("take a snapshot in", bad.into()))?);
+            // The database panics on a key that does not rise; these do.
+            ingestion.write(key, value).map_err(failed)?;
         }
-        behind += key.len() + value.len();
-        if behind >= BEHIND {
-            behind = 0;
-            write_behind(&tables);
-        }
-        let counted = shelves.tally(place, &value);
-        totals.add(counted.map_err(|bad| writer.store().explain_row("take a snapshot in", bad.into()))?);
-        // The database panics on a key that does not rise; these do.
-        ingestion.write(key, value).map_err(failed)?;
+        // Merging may have ended meanwhile, and needs none any more.
+        let _ = written.send(batch);
+        let Ok(next) = batches.recv() else { break };
+        batch = next;
     }
     ingestion.finish().map_err(failed)
 }

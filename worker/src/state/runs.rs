@@ -18,19 +18,19 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
-use bumpless_os::{background, disk};
-use fjall::{UserKey, UserValue};
-
 use super::directory::FileError;
+use bumpless_os::background::{self, Pace};
+use bumpless_os::disk;
 
 /// How much of a run is read or written at once.
 const BUFFER: usize = 128 << 10;
 
-pub(super) type Row = (UserKey, UserValue);
+/// So many bytes of a run are written before the system is told to bring them to the disk.
+const BEHIND: u64 = 1 << 20;
 
 /// Rows in memory, one behind the other.
 #[derive(Debug, Default)]
-struct Rows {
+pub(super) struct Rows {
     bytes: Vec<u8>,
     places: Vec<Place>,
 }
@@ -46,22 +46,22 @@ struct Place {
 }
 
 impl Rows {
-    fn push(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        let length = |part: &[u8]| u32::try_from(part.len()).map_err(|_| io::ErrorKind::InvalidInput);
+    /// These are the lengths of key and value.
+    fn push(&mut self, key: &[u8], value: &[u8], lengths: (u32, u32)) {
         let mut head = [0; 8];
         head.iter_mut().zip(key).for_each(|(head, byte)| *head = *byte);
         let (at, head) = (self.bytes.len(), u64::from_be_bytes(head));
-        self.places.push(Place { head, at, key: length(key)?, value: length(value)? });
+        self.places.push(Place { head, at, key: lengths.0, value: lengths.1 });
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
-        Ok(())
     }
 
     fn size(&self) -> usize {
         self.bytes.len() + self.places.len() * size_of::<Place>()
     }
 
-    fn clear(&mut self) {
+    /// Keeps the memory, for the next ones.
+    pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.places.clear();
     }
@@ -75,6 +75,15 @@ impl Rows {
     fn get(&self, place: &Place) -> (&[u8], &[u8]) {
         let row = &self.bytes[place.at..][..(place.key + place.value) as usize];
         row.split_at(place.key as usize)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Key and value of each.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.places.iter().map(|place| self.get(place))
     }
 }
 
@@ -95,7 +104,13 @@ impl Runs {
     }
 
     pub(super) fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), FileError> {
-        self.rows.push(key, value).map_err(FileError::at("write", &self.path))
+        let length = |part: &[u8]| {
+            let bad = || FileError::at("write", &self.path)(io::ErrorKind::InvalidInput.into());
+            u32::try_from(part.len()).map_err(|_| bad())
+        };
+        let lengths = (length(key)?, length(value)?);
+        self.rows.push(key, value, lengths);
+        Ok(())
     }
 
     /// Memory that the rows need which are in no file yet, bytes.
@@ -106,7 +121,7 @@ impl Runs {
     /// Moves what is in memory to a file. That the one before could not be written is said here.
     pub(super) fn spill(&mut self) -> Result<(), FileError> {
         let empty = self.written()?;
-        if self.rows.places.is_empty() {
+        if self.rows.is_empty() {
             return Ok(());
         }
         let path = self.path.with_extension(self.files.len().to_string());
@@ -146,19 +161,23 @@ impl Runs {
         }
         self.rows.sort();
         sources.push(Source::Memory(self.rows, 0));
-        let mut merged = Merged { heads: BinaryHeap::new(), sources, bytes: Vec::new(), last: None };
-        for source in 0..merged.sources.len() {
-            if let Some((key, value)) = merged.sources[source].next(&mut merged.bytes)? {
-                merged.heads.push(Reverse(Head { key, value, source }));
+        let mut heads = BinaryHeap::with_capacity(sources.len());
+        for (source, rows) in sources.iter_mut().enumerate() {
+            let mut head = Head { row: Vec::new(), lengths: (0, 0), source };
+            if rows.next(&mut head)? {
+                heads.push(Reverse(head));
             }
         }
-        Ok(merged)
+        Ok(Merged { heads, sources, last: None })
     }
 }
 
+/// Nobody waits for it to be on the disk; but if much of it went there at once, those would wait who sync an
+/// acknowledgement meanwhile. So the system is told of it bit by bit, and others go first.
 fn write(path: &Path, rows: &Rows) -> io::Result<()> {
     let file = disk::File::create_new(path, 0o600)?;
     let (mut bytes, mut at) = (Vec::with_capacity(2 * BUFFER), 0);
+    let (mut behind, mut pace) = (0, Pace::default());
     for place in &rows.places {
         let (key, value) = rows.get(place);
         bytes.extend_from_slice(&place.key.to_le_bytes());
@@ -169,11 +188,15 @@ fn write(path: &Path, rows: &Rows) -> io::Result<()> {
             file.write_all_at(&bytes, at)?;
             at += bytes.len() as u64;
             bytes.clear();
+            if at - behind >= BEHIND {
+                behind = at;
+                // Where the system does not do it, nothing is lost.
+                let _ = background::write_behind(path);
+            }
+            pace.give_way();
         }
     }
     file.write_all_at(&bytes, at)?;
-    // Nobody waits for it to be on the disk; but if much of it had to go there at once, those would wait
-    // who sync an acknowledgement meanwhile. Where the system does not do it, nothing is lost.
     let _ = background::write_behind(path);
     Ok(())
 }
@@ -185,37 +208,53 @@ enum Source {
 }
 
 impl Source {
-    /// The next row; `bytes` is room to read it in.
-    fn next(&mut self, bytes: &mut Vec<u8>) -> Result<Option<Row>, FileError> {
+    /// Puts the next row into the head; false at the end.
+    fn next(&mut self, head: &mut Head) -> Result<bool, FileError> {
         match self {
             Source::Memory(rows, taken) => {
-                let row = rows.places.get(*taken).map(|place| rows.get(place));
+                let Some(place) = rows.places.get(*taken) else { return Ok(false) };
                 *taken += 1;
-                Ok(row.map(|(key, value)| (key.into(), value.into())))
+                let (key, value) = rows.get(place);
+                head.lengths = (place.key, place.value);
+                head.row.clear();
+                head.row.extend_from_slice(key);
+                head.row.extend_from_slice(value);
+                Ok(true)
             }
-            Source::File(file, path) => read(file, bytes).map_err(FileError::at("read", path.as_path())),
+            Source::File(file, path) => {
+                read(file, head).map_err(|error| FileError::at("read", path.as_path())(error))
+            }
         }
     }
 }
 
-fn read(file: &mut BufReader<File>, bytes: &mut Vec<u8>) -> io::Result<Option<Row>> {
+fn read(file: &mut BufReader<File>, head: &mut Head) -> io::Result<bool> {
     if file.fill_buf()?.is_empty() {
-        return Ok(None);
+        return Ok(false);
     }
     let mut lengths = [0; 8];
     file.read_exact(&mut lengths)?;
     let [a, b, c, d, e, f, g, h] = lengths;
-    let [key, value] = [[a, b, c, d], [e, f, g, h]].map(|length| u32::from_le_bytes(length) as usize);
-    bytes.resize(key + value, 0);
-    file.read_exact(bytes)?;
-    Ok(Some((bytes[..key].into(), bytes[key..].into())))
+    let [key, value] = [[a, b, c, d], [e, f, g, h]].map(u32::from_le_bytes);
+    head.lengths = (key, value);
+    head.row.resize(key as usize + value as usize, 0);
+    file.read_exact(&mut head.row)?;
+    Ok(true)
 }
 
 /// Of each source the next row; the lowest comes first.
 struct Head {
-    key: UserKey,
-    value: UserValue,
+    /// Key and value. Its memory is used for one row after the other.
+    row: Vec<u8>,
+    /// Bytes of either.
+    lengths: (u32, u32),
     source: usize,
+}
+
+impl Head {
+    fn key(&self) -> &[u8] {
+        &self.row[..self.lengths.0 as usize]
+    }
 }
 
 impl PartialEq for Head {
@@ -234,7 +273,7 @@ impl PartialOrd for Head {
 
 impl Ord for Head {
     fn cmp(&self, other: &Head) -> std::cmp::Ordering {
-        (&self.key, self.source).cmp(&(&other.key, other.source))
+        (self.key(), self.source).cmp(&(other.key(), other.source))
     }
 }
 
@@ -242,35 +281,31 @@ impl Ord for Head {
 pub(super) struct Merged {
     heads: BinaryHeap<Reverse<Head>>,
     sources: Vec<Source>,
-    bytes: Vec<u8>,
-    last: Option<UserKey>,
+    /// The key that was given last.
+    last: Option<Vec<u8>>,
 }
 
 impl Merged {
-    /// The next row; its key is higher than the one before.
-    fn next(&mut self) -> Result<Option<Row>, FileError> {
-        loop {
-            let Some(mut lowest) = self.heads.peek_mut() else { return Ok(None) };
-            let source = lowest.0.source;
-            let Head { key, value, .. } = match self.sources[source].next(&mut self.bytes)? {
-                Some((key, value)) => std::mem::replace(&mut lowest.0, Head { key, value, source }),
-                None => PeekMut::pop(lowest).0,
-            };
-            if self.last.as_ref() != Some(&key) {
-                self.last = Some(key.clone());
-                return Ok(Some((key, value)));
+    /// Appends the next rows, as many as this; fewer only at the end. Each key is higher than the one before.
+    pub(super) fn take(&mut self, count: usize, rows: &mut Rows) -> Result<(), FileError> {
+        let mut taken = 0;
+        while taken < count {
+            let Some(mut lowest) = self.heads.peek_mut() else { break };
+            let Head { row, lengths, source } = &lowest.0;
+            let (key, value) = row.split_at(lengths.0 as usize);
+            let source = &mut self.sources[*source];
+            if self.last.as_deref() != Some(key) {
+                rows.push(key, value, *lengths);
+                let last = self.last.get_or_insert_default();
+                last.clear();
+                last.extend_from_slice(key);
+                taken += 1;
+            }
+            if !source.next(&mut lowest.0)? {
+                PeekMut::pop(lowest);
             }
         }
-    }
-
-    /// The next rows, as many as this; fewer only at the end.
-    pub(super) fn take(&mut self, count: usize) -> Result<Vec<Row>, FileError> {
-        let mut rows = Vec::with_capacity(count);
-        while rows.len() < count {
-            let Some(row) = self.next()? else { break };
-            rows.push(row);
-        }
-        Ok(rows)
+        Ok(())
     }
 }
 
@@ -280,6 +315,21 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    type Row = (Vec<u8>, Vec<u8>);
+
+    /// What is left.
+    fn all(mut merged: Merged) -> Result<Vec<Row>, FileError> {
+        let (mut all, mut batch) = (Vec::new(), Rows::default());
+        loop {
+            batch.clear();
+            merged.take(7, &mut batch)?;
+            if batch.is_empty() {
+                return Ok(all);
+            }
+            all.extend(batch.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
+        }
+    }
 
     #[test]
     fn rows_of_many_runs_come_back_in_order_and_each_key_once_and_no_file_is_left() {
@@ -299,23 +349,19 @@ mod tests {
         assert!(runs.size() > 0);
         drop(runs.written().unwrap());
         assert!(fs::read_dir(folder.path()).unwrap().count() > 8);
-        let mut merged = runs.merge().unwrap();
+        let merged = runs.merge().unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        let mut expected: Vec<(Vec<u8>, usize)> =
-            (0..1000).map(|number| (key(number), number as usize % 50)).collect();
+        let mut expected: Vec<Row> =
+            (0..1000).map(|number| (key(number), vec![7; number as usize % 50])).collect();
         expected.sort();
-        for (key, length) in expected {
-            let (found, value) = merged.next().unwrap().unwrap();
-            assert_eq!((found.to_vec(), value.len()), (key, length));
-        }
-        assert!(merged.next().unwrap().is_none());
+        assert_eq!(all(merged).unwrap(), expected);
     }
 
     #[test]
     fn nothing_and_a_run_that_is_cut_short() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run");
-        assert!(Runs::new(path.clone()).merge().unwrap().next().unwrap().is_none());
+        assert!(all(Runs::new(path.clone()).merge().unwrap()).unwrap().is_empty());
         let mut runs = Runs::new(path.clone());
         runs.push(&[1], &[2; 20]).unwrap();
         runs.spill().unwrap();
