@@ -41,6 +41,8 @@ const STOP: Duration = Duration::from_secs(10);
 const SPREAD: u64 = 16 << 20;
 /// The same for a supervisor.
 const SUPERVISOR_SPREAD: u64 = 2 << 20;
+/// Descriptors that a look may meet and that are about to close: a control connection or two.
+const PASSING: usize = 2;
 /// So much disk for each byte stored: the database keeps what is overwritten for a while.
 const DISK_PER_BYTE: u64 = 4;
 /// And so much in any case.
@@ -143,6 +145,9 @@ impl fmt::Display for Minute {
     }
 }
 
+/// What is counted of a minute.
+type Count = fn(&Minute) -> usize;
+
 impl Soak {
     /// What grew from the first minute to the last, beyond what was stored. Of what is counted, the least that
     /// was seen in either half: a look may meet a connection that is about to close, and what leaks stays.
@@ -159,14 +164,28 @@ impl Soak {
         more("the worker's memory", first.worker, last.worker, SPREAD + stored);
         let half = self.minutes.len() / 2;
         let (before, after) = (&self.minutes[..half], &self.minutes[self.minutes.len() - half..]);
-        let mut counted = |what: &str, count: fn(&Minute) -> usize| {
+        let mut counted = |what: &str, count: Count| {
             let least = |minutes: &[Minute]| minutes.iter().map(count).min().unwrap_or(0) as u64;
             more(what, least(before), least(after), 0);
         };
-        counted("the supervisor's descriptors", |minute| minute.supervisor_descriptors);
-        counted("the worker's descriptors", |minute| minute.worker_descriptors);
+        let (supervisors, workers): (Count, Count) =
+            (|minute| minute.supervisor_descriptors, |minute| minute.worker_descriptors);
+        let descriptors =
+            [("the supervisor's descriptors", supervisors), ("the worker's descriptors", workers)];
+        for (what, count) in descriptors {
+            counted(what, count);
+        }
         counted("files", |minute| minute.files);
         more("the disk", first.disk, last.disk, DISK_SPREAD + stored * DISK_PER_BYTE);
+        // One that leaks is killed, too, and begins anew with few.
+        for (what, count) in descriptors {
+            let counts = || self.minutes.iter().map(count);
+            if let (Some(least), Some(most)) = (counts().min(), counts().max())
+                && most > least + PASSING
+            {
+                grown.push(format!("{what} are {least} at one time and {most} at another"));
+            }
+        }
         grown
     }
 
@@ -442,5 +461,10 @@ mod tests {
         let with = |descriptors| Minute { supervisor_descriptors: descriptors, ..minute() };
         assert_eq!(grown((0..60).map(|number| with(20 + number % 3 / 2))), Vec::<String>::new());
         assert!(grown((0..60).map(|number| with(20 + number / 30)))[0].contains("from 20 to 21"));
+        // A supervisor that leaks and is killed now and then.
+        assert!(
+            grown((0..60).map(|number| with(20 + number % 4)))[0]
+                .contains("20 at one time and 23 at another")
+        );
     }
 }
