@@ -127,19 +127,22 @@ fn against(feed: &Path, root: &Standing, document: &Document) -> Result<Vec<Stri
             }
             Ok(changes::of_root(&root.document, new))
         }
-        Document::Index(new) => match newest_index(feed, root)? {
-            None => Ok(vec!["no index is published".into()]),
+        Document::Index(new) => match newest_index(feed, &new.channel, root)? {
+            None => {
+                Ok(vec![format!("no index of channel {} is published: it begins with this one", new.channel)])
+            }
             Some(old) if old.channel != new.channel => {
                 let (theirs, ours) = (&new.channel, &old.channel);
-                Err(PublishError::Value(format!("it is for channel {theirs}, the feed is of {ours}")))
+                let why = format!("the feed has an index of channel {ours} in the place of channel {theirs}");
+                Err(PublishError::Value(why))
             }
             Some(old) => {
                 newer("index", new.version, old.version)?;
                 Ok(changes::of_index(&old, new))
             }
         },
-        Document::Timestamp(new) => match newest_index(feed, root)? {
-            None => Ok(vec!["no index is published under this root".into()]),
+        Document::Timestamp(new) => match newest_index(feed, &new.channel, root)? {
+            None => Ok(vec![format!("no index of channel {} is published under this root", new.channel)]),
             Some(old) => {
                 if new.index.version < old.version {
                     newer("index", new.index.version, old.version)?;

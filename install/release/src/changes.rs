@@ -4,9 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use bumpless_shared::digest::Digest;
-use bumpless_trust::Role;
 use bumpless_trust::build::{BuildDocument, Built};
-use bumpless_trust::document::{IndexDocument, ReleaseDocument, Rollout, RootDocument};
+use bumpless_trust::document::{IndexDocument, ReleaseDocument, Rollout, RootDocument, root_path};
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::time::Utc;
 
@@ -251,6 +250,6 @@ fn span(seconds: u64) -> String {
 
 /// SHA-256 of a feed's first root: what a holder compares with what they know.
 pub(crate) fn first_root(feed: &Path) -> Result<Digest, PublishError> {
-    let path = feed.join(Role::Root.path(1));
+    let path = feed.join(root_path(1));
     fs::read(&path).map(|bytes| sha256(&bytes)).map_err(|error| PublishError::File("read", path, error))
 }

@@ -58,7 +58,7 @@ pub fn check(
     let fingerprint = trusted.root_fingerprint();
     say(format!("root {} is the beginning, its SHA-256 is {fingerprint}", trusted.root().version()));
     let mut refresh = Refresh::begin(trusted, now, 0).map_err(Faulty::Refused)?;
-    while let Some((name, limit)) = refresh.want().file() {
+    while let Some((name, limit)) = refresh.file() {
         let want = refresh.want();
         let found = signed(&feed.join(name), limit)?;
         let before = refresh.trusted().root().clone();

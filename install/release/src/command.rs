@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::Version;
 use bumpless_trust::choice::targets;
-use bumpless_trust::document::{Channel, Group, MAX_TIMESTAMP_VALID, Stage};
+use bumpless_trust::document::{Channel, Group, MAX_TIMESTAMP_VALID, Stage, root_path};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::attest::{Attestation, attest};
@@ -20,6 +20,7 @@ use crate::check::check;
 use crate::error::PublishError;
 use crate::key::Key;
 use crate::password::Passwords;
+use crate::published::channels;
 use crate::publisher::{Addition, Holders, Options, PublicKeys, Publisher, Spread};
 use crate::rotation::KeyChange;
 use crate::server::Server;
@@ -42,8 +43,8 @@ enum Verb {
         /// Network id, 64 hexadecimal digits; random if absent
         #[arg(long)]
         network: Option<Digest>,
-        /// Channel
-        #[arg(long, default_value = "stable")]
+        /// Its first channel; `bumpless-release channel` begins more
+        #[arg(long, value_name = "NAME", default_value_t)]
         channel: Channel,
         /// A timestamp is valid for 30 days instead of 72 hours: for a lab where nobody renews it
         #[arg(long)]
@@ -60,10 +61,20 @@ enum Verb {
         /// Where the secret key goes
         file: PathBuf,
     },
+    /// Begin another channel of the feed, with the same keys; it is published with its first release
+    Channel {
+        /// Such as beta: 1 to 32 of a-z 0-9 -; machines follow it with feed.channel
+        name: Channel,
+        /// Folder of the feed
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+    },
     /// Add artifacts of a release, and publish
     Add {
         #[command(flatten)]
         at: At,
+        #[command(flatten)]
+        of: Of,
         /// The executables, each as TARGET=FILE or, for machines like this one, FILE
         #[arg(required = true)]
         artifacts: Vec<String>,
@@ -76,7 +87,8 @@ enum Verb {
         /// What an artifact prints with --describe, where none runs here
         #[arg(long)]
         describe_file: Option<PathBuf>,
-        /// Place in the order; one more than the highest if absent
+        /// Place in the order; if absent one more than the highest, or in a channel other than stable the next full
+        /// hundred, so that stable has room for what it needs before it
         #[arg(long)]
         counter: Option<u64>,
         /// It does not wait for a maintenance window nor, where what runs is revoked, for its stage
@@ -86,10 +98,13 @@ enum Verb {
         #[arg(long, default_value = "")]
         commit: String,
     },
-    /// Let a release spread in stages, and publish
+    /// Let a release spread in stages, and publish; a channel that does not have it takes it over from another one
+    /// in which it is published, with the same bytes and the same place in the order
     Promote {
         #[command(flatten)]
         at: At,
+        #[command(flatten)]
+        of: Of,
         /// Its release
         release: Version,
         /// When the first stage begins, unix seconds; now if absent
@@ -105,14 +120,16 @@ enum Verb {
         #[arg(long = "canary", value_name = "GROUP", value_delimiter = ',')]
         canaries: Vec<Group>,
     },
-    /// Forbid a release, or every release below a counter, and publish
+    /// Forbid a release in every channel, or in one every release below a counter, and publish
     Revoke {
         #[command(flatten)]
         at: At,
+        #[command(flatten)]
+        of: Of,
         /// The release
         #[arg(required_unless_present = "below")]
         release: Option<Version>,
-        /// Forbid what has a lower counter
+        /// Forbid what has a lower counter, in the channel of --channel alone
         #[arg(long, value_name = "COUNTER")]
         below: Option<u64>,
     },
@@ -120,27 +137,35 @@ enum Verb {
     Pause {
         #[command(flatten)]
         at: At,
+        #[command(flatten)]
+        of: Of,
         /// What to do
         #[arg(default_value = "on")]
         state: Pause,
     },
-    /// Publish what has changed and has enough signatures, with a new timestamp
+    /// Publish what has changed and has enough signatures, with a new timestamp of each channel
     Publish {
         /// Folder of the feed
         #[arg(default_value = ".")]
         dir: PathBuf,
+        /// This channel alone, unless the next root takes all of them with it
+        #[arg(long, value_name = "NAME")]
+        channel: Option<Channel>,
         #[command(flatten)]
         keys: KeyArguments,
     },
-    /// Renew the timestamp
+    /// Renew the timestamp of each channel
     Timestamp {
         /// Folder of the feed
         #[arg(default_value = ".")]
         dir: PathBuf,
+        /// Of this channel alone
+        #[arg(long, value_name = "NAME")]
+        channel: Option<Channel>,
         #[command(flatten)]
         keys: KeyArguments,
     },
-    /// Write the next root, with other keys or thresholds; `publish` publishes it
+    /// Write the next root of all channels, with other keys or thresholds; `publish` publishes it
     Rotate {
         #[command(flatten)]
         at: At,
@@ -224,9 +249,9 @@ enum Verb {
         /// The root to begin with; the feed's first if absent, which proves nothing about the feed's origin
         #[arg(long)]
         root: Option<PathBuf>,
-        /// Channel
-        #[arg(long, default_value = "stable")]
-        channel: Channel,
+        /// This channel alone; each that the feed has if absent
+        #[arg(long, value_name = "NAME")]
+        channel: Option<Channel>,
     },
     /// Serve a feed on loopback, for trying out
     Serve {
@@ -250,6 +275,14 @@ struct At {
     later: bool,
     #[command(flatten)]
     keys: KeyArguments,
+}
+
+/// Of what is changed.
+#[derive(Args)]
+struct Of {
+    /// The channel
+    #[arg(long, value_name = "NAME", default_value_t)]
+    channel: Channel,
 }
 
 #[derive(Args)]
@@ -377,23 +410,39 @@ fn open(dir: &Path, keys: KeyArguments) -> Result<Publisher, Box<dyn Error>> {
     Ok(Publisher::open_with(dir, keys.keys, passwords(keys.password_fd)?)?)
 }
 
-/// Makes a change, and publishes it if the keys at hand are enough. Where they are not, the change is made all
-/// the same, and what it waits for is said.
+/// Makes a change to a channel, and publishes it if the keys at hand are enough, and whatever else is drafted in the
+/// channels that it concerns. Where they are not, the change is made all the same, and what it waits for is said.
 fn change(
     at: At,
+    Of { channel }: Of,
     change: impl FnOnce(&mut Publisher) -> Result<(), Box<dyn Error>>,
 ) -> Result<(), Box<dyn Error>> {
-    let later = at.later;
     let mut publisher = open(&at.dir, at.keys)?;
-    change(&mut publisher)?;
-    if later {
+    change(publisher.turn_to(&channel)?)?;
+    if at.later {
         return Ok(());
     }
-    match publisher.publish(now()) {
+    unless_it_waits(publisher.publish_only(&publisher.touched(), now()))
+}
+
+fn unless_it_waits(published: Result<(), PublishError>) -> Result<(), Box<dyn Error>> {
+    match published {
         Err(waits @ PublishError::Waits(_)) => println!("{waits}"),
         other => other?,
     }
     Ok(())
+}
+
+/// The channel that was named, or all of the feed's.
+fn one_or_all(publisher: &mut Publisher, named: Option<Channel>) -> Result<Vec<Channel>, PublishError> {
+    match named {
+        Some(channel) => Ok(vec![publisher.turn_to(&channel)?.channel().clone()]),
+        None => Ok(publisher.channels()),
+    }
+}
+
+fn list(channels: &[Channel]) -> String {
+    channels.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn perform(verb: Verb) -> Result<(), Box<dyn Error>> {
@@ -419,7 +468,11 @@ fn perform(verb: Verb) -> Result<(), Box<dyn Error>> {
             }
         }
         Verb::Keygen { file } => println!("{}", Key::generate(&file)?.public()),
-        Verb::Add { at, artifacts, release, target, describe_file, counter, urgent, commit } => {
+        Verb::Channel { name, dir } => {
+            Publisher::open(&dir)?.begin(&name)?;
+            println!("channel {name}: machines follow it with channel = \"{name}\" in the section [feed]");
+        }
+        Verb::Add { at, of, artifacts, release, target, describe_file, counter, urgent, commit } => {
             let description = match describe_file {
                 Some(path) => Some(serde_json::from_slice(&std::fs::read(path)?)?),
                 None => None,
@@ -429,7 +482,7 @@ fn perform(verb: Verb) -> Result<(), Box<dyn Error>> {
                 (Some(_), _) => return Err("--target is for one artifact; say TARGET=FILE for each".into()),
                 (None, several) => several.iter().map(|text| artifact(text)).collect(),
             };
-            change(at, |publisher| {
+            change(at, of, |publisher| {
                 let added = add(publisher, &release, artifacts, |target| Addition {
                     description: description.clone(),
                     target: Some(target),
@@ -441,26 +494,37 @@ fn perform(verb: Verb) -> Result<(), Box<dyn Error>> {
                 added.map_err(Into::into)
             })?;
         }
-        Verb::Promote { at, release, start, stages, group, canaries } => {
+        Verb::Promote { at, of, release, start, stages, group, canaries } => {
             let spread = Spread { start: start.unwrap_or_else(now), group, canaries, stages };
-            change(at, |publisher| Ok(publisher.promote(&release, spread)?))?;
+            change(at, of, |publisher| {
+                if let Some(from) = publisher.promote(&release, spread)? {
+                    println!("channel {} takes {release} over from channel {from}", publisher.channel());
+                }
+                Ok(())
+            })?;
         }
-        Verb::Revoke { at, release, below } => change(at, |publisher| {
+        Verb::Revoke { at, of, release, below } => change(at, of, |publisher| {
             if let Some(release) = release {
                 publisher.revoke(&release)?;
+                println!("{release} is revoked in channels: {}", list(&publisher.channels()));
             }
             if let Some(counter) = below {
                 publisher.set_floor(counter)?;
             }
             Ok(())
         })?,
-        Verb::Pause { at, state } => {
-            change(at, |publisher| Ok(publisher.pause(matches!(state, Pause::On))?))?;
+        Verb::Pause { at, of, state } => {
+            change(at, of, |publisher| Ok(publisher.pause(matches!(state, Pause::On))?))?;
         }
-        Verb::Publish { dir, keys } => open(&dir, keys)?.publish(now())?,
-        Verb::Timestamp { dir, keys } => {
+        Verb::Publish { dir, channel, keys } => {
             let mut publisher = open(&dir, keys)?;
-            publisher.timestamp(now())?;
+            let channels = one_or_all(&mut publisher, channel)?;
+            publisher.publish_only(&channels, now())?;
+        }
+        Verb::Timestamp { dir, channel, keys } => {
+            let mut publisher = open(&dir, keys)?;
+            let channels = one_or_all(&mut publisher, channel)?;
+            publisher.timestamp_only(&channels, now())?;
             publisher.expiring(now())?.iter().for_each(|warning| eprintln!("bumpless-release: {warning}"));
         }
         Verb::Rotate { at, add, remove, threshold, new, no_builders } => {
@@ -470,7 +534,11 @@ fn perform(verb: Verb) -> Result<(), Box<dyn Error>> {
             changes.extend(remove.into_iter().map(with(KeyChange::Remove)));
             changes.extend(threshold.into_iter().map(|(role, number)| KeyChange::Threshold(role, number)));
             changes.extend(no_builders.then_some(KeyChange::NoBuilders));
-            change(at, |publisher| Ok(publisher.rotate(&changes, now())?))?;
+            let mut publisher = open(&at.dir, at.keys)?;
+            publisher.rotate(&changes, now())?;
+            if !at.later {
+                unless_it_waits(publisher.publish(now()))?;
+            }
         }
         Verb::Sign { file, key, role, feed, yes, password_fd } => {
             let beside =
@@ -501,8 +569,15 @@ fn perform(verb: Verb) -> Result<(), Box<dyn Error>> {
         }
         Verb::Verify { dir, root, channel } => {
             let feed = feed_in(&dir);
-            let first = root.unwrap_or_else(|| feed.join("root/1.json"));
-            check(&feed, &first, &channel, now(), |line| println!("ok: {line}"))?;
+            let first = root.unwrap_or_else(|| feed.join(root_path(1)));
+            let channels = channel.map_or_else(|| channels(&feed), |one| Ok(vec![one]))?;
+            let channels = if channels.is_empty() { vec![Channel::default()] } else { channels };
+            for channel in &channels {
+                if channels.len() > 1 {
+                    println!("channel {channel}:");
+                }
+                check(&feed, &first, channel, now(), |line| println!("ok: {line}"))?;
+            }
         }
         Verb::Serve { dir, listen } => {
             let server = Server::start_on(&feed_in(&dir), listen)?;

@@ -3,6 +3,8 @@
 //! ```text
 //!   sign/index-7.json        exactly what is to be signed; carried to who holds the keys
 //!   sign/index-7.json.sigs   the signatures so far
+//!   sign/index-beta-7.json   that of a channel other than stable
+//!   sign/build-1.0.0.json    what builders sign of a release, which is the same in every channel
 //! ```
 
 use std::fmt;
@@ -10,6 +12,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bumpless_trust::Signed;
 use bumpless_trust::keys::{Key as PublicKey, Keys};
 use bumpless_trust::signature::{BadSignatures, Signatures};
 
@@ -126,6 +129,11 @@ impl Pending {
     /// The signatures so far: the contents of the `.sigs`.
     pub fn sigs(&self) -> &str {
         &self.sigs
+    }
+
+    /// Both, as on a feed.
+    pub fn signed(&self) -> Signed {
+        Signed { bytes: self.bytes.clone(), signatures: self.sigs.clone().into_bytes() }
     }
 
     /// Which of these keys have signed.

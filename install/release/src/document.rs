@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use bumpless_shared::digest::Digest;
 use bumpless_trust::Role;
 use bumpless_trust::build::BuildDocument;
-use bumpless_trust::document::{BadDocument, IndexDocument, RootDocument, TimestampDocument, parse};
+use bumpless_trust::document::{
+    BadDocument, Channel, IndexDocument, RootDocument, TimestampDocument, parse, root_path,
+};
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::root::{BadRoot, Root};
 use serde::{Deserialize, Serialize};
@@ -128,12 +130,13 @@ impl Document {
         }
     }
 
-    /// Its name while it waits for signatures, such as `index-412.json`.
+    /// Its name while it waits for signatures, such as `index-412.json` or, in a channel other than
+    /// `stable`, `index-beta-412.json`.
     pub fn name(&self) -> String {
         match self {
             Document::Root(root) => root_name(root.version),
-            Document::Timestamp(timestamp) => timestamp_name(timestamp.version),
-            Document::Index(index) => index_name(index.version),
+            Document::Timestamp(timestamp) => timestamp_name(&timestamp.channel, timestamp.version),
+            Document::Index(index) => index_name(&index.channel, index.version),
             Document::Build(build) => format!("build-{}.json", build.release),
         }
     }
@@ -141,9 +144,9 @@ impl Document {
     /// Its name on the feed.
     pub fn path(&self) -> PathBuf {
         match self {
-            Document::Root(root) => Role::Root.path(root.version),
-            Document::Timestamp(timestamp) => Role::Timestamp.path(timestamp.version),
-            Document::Index(index) => Role::Release.path(index.version),
+            Document::Root(root) => root_path(root.version),
+            Document::Timestamp(timestamp) => Role::Timestamp.path(&timestamp.channel, 0),
+            Document::Index(index) => Role::Release.path(&index.channel, index.version),
             Document::Build(_) => build_path(&sha256(&self.bytes())),
         }
     }
@@ -153,12 +156,17 @@ pub(crate) fn root_name(version: u64) -> String {
     format!("root-{version}.json")
 }
 
-pub(crate) fn index_name(version: u64) -> String {
-    format!("index-{version}.json")
+pub(crate) fn index_name(channel: &Channel, version: u64) -> String {
+    format!("index{}-{version}.json", of(channel))
 }
 
-pub(crate) fn timestamp_name(version: u64) -> String {
-    format!("timestamp-{version}.json")
+pub(crate) fn timestamp_name(channel: &Channel, version: u64) -> String {
+    format!("timestamp{}-{version}.json", of(channel))
+}
+
+/// What tells a channel's files from those of `stable`, which were there before there were channels.
+pub(crate) fn of(channel: &Channel) -> String {
+    if *channel == Channel::default() { String::new() } else { format!("-{channel}") }
 }
 
 pub(crate) fn build_path(name: &Digest) -> PathBuf {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use bumpless_shared::release::Version;
 use bumpless_trust::Refused;
+use bumpless_trust::document::Channel;
 
+use crate::channels::NotPromoted;
 use crate::desk::{NotMerged, Waiting};
 use crate::document::NotSignable;
 use crate::key::KeyError;
@@ -34,10 +36,23 @@ pub enum PublishError {
         /// What the artifact says.
         says: Version,
     },
-    /// The channel has that release, or its counter, already.
+    /// A channel has that release, or its counter, already.
     Taken(Version, u64),
-    /// The channel has no such release.
+    /// There is no such release.
     Unknown(Version),
+    /// The feed has no such channel, but these.
+    NoChannel(Channel, Vec<Channel>),
+    /// Another channel has that release.
+    Elsewhere(Version, Channel),
+    /// A release of another channel cannot be taken over.
+    NotPromoted {
+        /// Which.
+        version: Version,
+        /// The channel that it is for.
+        to: Channel,
+        /// Why.
+        why: NotPromoted,
+    },
     /// A value that no client would accept.
     Value(String),
     /// What is on the feed already would be refused by a client.
@@ -84,10 +99,26 @@ impl fmt::Display for PublishError {
             PublishError::Taken(version, counter) => {
                 write!(
                     f,
-                    "release {version} or its counter {counter} is in the channel already, with other contents"
+                    "release {version} or its counter {counter} is on the feed already, with other contents"
                 )
             }
-            PublishError::Unknown(version) => write!(f, "the channel has no release {version}"),
+            PublishError::Unknown(version) => write!(f, "there is no release {version}"),
+            PublishError::NoChannel(channel, has) => {
+                let has: Vec<String> = has.iter().map(ToString::to_string).collect();
+                let has = has.join(", ");
+                write!(
+                    f,
+                    "the feed has no channel {channel}; it has {has}. `bumpless-release channel {channel}` begins one"
+                )
+            }
+            PublishError::Elsewhere(version, channel) => write!(
+                f,
+                "channel {channel} has release {version} already; `bumpless-release promote {version}` takes it over \
+                 from there, with the same bytes"
+            ),
+            PublishError::NotPromoted { version, to, why } => {
+                write!(f, "release {version} cannot go to channel {to}: {why}; nothing was changed")
+            }
             PublishError::Value(why) => f.write_str(why),
             PublishError::Feed(path, why) => {
                 write!(f, "no machine would follow the feed in {}: {why}", path.display())

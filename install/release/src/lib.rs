@@ -3,10 +3,11 @@
 //! ```text
 //!   DIR/keys/<holder>.pub       public keys, in the minisign tool's own format; each file's name is a holder's
 //!   DIR/keys/<holder>.key       the secret ones at hand: all of them in a lab, else only the timestamp's
-//!   DIR/draft.json              the next index, unsigned
+//!   DIR/draft.json              the next index, unsigned; of a channel other than stable: draft-beta.json
 //!   DIR/sign/                   what waits for signatures, and those that it has
 //!   DIR/feed/                   what any static file server may serve:
 //!       root/<N>.json  index/<V>.json  timestamp.json  build/<sha256>  (each with .sigs)  blob/<sha256>
+//!       channel/beta/index/<V>.json  channel/beta/timestamp.json       of a channel other than stable
 //! ```
 //!
 //! A change is made to the draft and published in one step where the keys at hand are enough. Where they are
@@ -22,8 +23,8 @@
 //! Secret keys never leave where they lie. Signing code is linked into this tool only, never into the
 //! supervisor.
 //!
-//! - [`publisher`]: a feed and its changes; [`publish`]: from the draft to the feed; [`rotation`]: the next
-//!   root. - [`desk`]: what waits for signatures; [`ceremony`]: signing elsewhere, and bringing signatures
+//! - [`publisher`]: a feed and its changes; [`channels`]: those of one feed; [`publish`]: from the drafts to the
+//!   feed; [`rotation`]: the next root. - [`desk`]: what waits for signatures; [`ceremony`]: signing elsewhere, and bringing signatures
 //!   together; [`changes`]: what is signed, in words; [`attest`]: what a builder signs.
 //! - [`key`], [`keyring`], [`password`]: keys. - [`document`], [`signer`], [`published`]: the signed files, who
 //!   signs them, and which there are already.
@@ -34,6 +35,7 @@ mod artifact;
 pub mod attest;
 pub mod ceremony;
 pub mod changes;
+pub mod channels;
 pub mod check;
 pub mod command;
 pub mod desk;
@@ -52,6 +54,7 @@ pub mod server;
 pub mod signer;
 
 pub use ceremony::Request;
+pub use channels::NotPromoted;
 pub use error::PublishError;
 pub use publisher::{Addition, Holders, Options, PublicKeys, Publisher, Spread};
 pub use rotation::KeyChange;

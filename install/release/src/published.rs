@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use bumpless_trust::document::{
-    Channel, IndexDocument, MAX_DOCUMENT, MAX_SIGNATURES, RootDocument, TimestampDocument, parse,
+    Channel, IndexDocument, MAX_DOCUMENT, MAX_SIGNATURES, RootDocument, TimestampDocument, parse, root_path,
 };
 use bumpless_trust::signature::Signatures;
 use bumpless_trust::{Answer, Refresh, Refused, Role, Signed, Stored, Trusted, Want};
@@ -29,18 +29,18 @@ pub(crate) fn signed(path: &Path) -> Result<Option<Signed>, PublishError> {
 /// # Errors
 /// A root cannot be read, or a client would refuse it.
 pub fn newest_root(feed: &Path) -> Result<Option<Standing>, PublishError> {
-    let first = feed.join(Role::Root.path(1));
+    let first = feed.join(root_path(1));
     let Some(anchor) = signed(&first)? else { return Ok(None) };
     let refused = |why| PublishError::Feed(feed.to_owned(), why);
-    // A root belongs to no channel, so that any will do.
-    let any: Channel = "any".parse().map_err(|_| refused(Refused::NoRoot))?;
-    let (mut trusted, _, _) = Trusted::load(Some(anchor), Stored::default(), any).map_err(refused)?;
+    // Roots belong to all channels, so that any will do.
+    let loaded = Trusted::load(Some(anchor), Stored::default(), Channel::default());
+    let (mut trusted, _, _) = loaded.map_err(refused)?;
     let mut newest = 1;
     'chain: loop {
         let mut refresh = Refresh::begin(trusted, 0, 0).map_err(refused)?;
         loop {
             let Want::Root(version) = refresh.want() else { break 'chain };
-            let Some(next) = signed(&feed.join(Role::Root.path(version)))? else { break 'chain };
+            let Some(next) = signed(&feed.join(root_path(version)))? else { break 'chain };
             match refresh.answer(Answer::Found(next)) {
                 Ok(_) => newest = version,
                 // A client goes on at its next check.
@@ -50,32 +50,64 @@ pub fn newest_root(feed: &Path) -> Result<Option<Standing>, PublishError> {
         }
         trusted = refresh.trusted().clone();
     }
-    let path = feed.join(Role::Root.path(newest));
+    let path = feed.join(root_path(newest));
     let bytes = fs::read(&path).map_err(|error| PublishError::File("read", path, error))?;
     let bad = |why: String| PublishError::Value(format!("root {newest} of {}: {why}", feed.display()));
     let document: RootDocument = parse(&bytes, "root").map_err(|why| bad(why.to_string()))?;
     Standing::new(document).map(Some).map_err(|why| bad(why.to_string()))
 }
 
-/// The index that the feed's timestamp names, if it is signed by enough keys of this root.
+/// The channels of a feed: each whose timestamp is there, in the order of their names.
+///
+/// # Errors
+/// A folder cannot be read.
+pub fn channels(feed: &Path) -> Result<Vec<Channel>, PublishError> {
+    let folder = feed.join("channel");
+    let failed = |error| PublishError::File("read", folder.clone(), error);
+    let mut channels = vec![Channel::default()];
+    match fs::read_dir(&folder) {
+        Ok(entries) => {
+            for entry in entries {
+                let name = entry.map_err(failed)?.file_name();
+                channels.extend(name.to_str().and_then(|name| name.parse().ok()));
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    channels.retain(|channel| feed.join(Role::Timestamp.path(channel, 0)).exists());
+    channels.sort_unstable();
+    channels.dedup();
+    Ok(channels)
+}
+
+/// The index that the newest timestamp of this channel names, if it is signed by enough keys of this root.
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn newest_index(feed: &Path, root: &Standing) -> Result<Option<IndexDocument>, PublishError> {
-    let Some(timestamp) = newest_timestamp(feed, root)? else { return Ok(None) };
-    let Some(index) = signed(&feed.join(Role::Release.path(timestamp.index.version)))? else {
+pub fn newest_index(
+    feed: &Path,
+    channel: &Channel,
+    root: &Standing,
+) -> Result<Option<IndexDocument>, PublishError> {
+    let Some(timestamp) = newest_timestamp(feed, channel, root)? else { return Ok(None) };
+    let Some(index) = signed(&feed.join(Role::Release.path(channel, timestamp.index.version)))? else {
         return Ok(None);
     };
     let counts = is_signed(&index, Signer::Release, root);
     Ok(if counts { IndexDocument::parse(&index.bytes).ok() } else { None })
 }
 
-/// The feed's timestamp, if it is signed by enough keys of this root.
+/// The newest timestamp of this channel, if it is signed by enough keys of this root.
 ///
 /// # Errors
 /// It cannot be read.
-pub fn newest_timestamp(feed: &Path, root: &Standing) -> Result<Option<TimestampDocument>, PublishError> {
-    let Some(timestamp) = signed(&feed.join(Role::Timestamp.path(0)))? else { return Ok(None) };
+pub fn newest_timestamp(
+    feed: &Path,
+    channel: &Channel,
+    root: &Standing,
+) -> Result<Option<TimestampDocument>, PublishError> {
+    let Some(timestamp) = signed(&feed.join(Role::Timestamp.path(channel, 0)))? else { return Ok(None) };
     let counts = is_signed(&timestamp, Signer::Timestamp, root);
     Ok(if counts { parse(&timestamp.bytes, "timestamp").ok() } else { None })
 }

@@ -1,8 +1,9 @@
-//! A feed, its next index, and how it gets there.
+//! A feed, the next index of each of its channels, and how they get there.
 //!
 //! A change is made to the draft. [`Publisher::publish`] writes down exactly what is to be signed, signs with
 //! the keys at hand, and puts on the feed what enough keys have signed; the rest waits on the [`Desk`].
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::num::NonZeroU8;
@@ -11,17 +12,17 @@ use std::path::{Path, PathBuf};
 use bumpless_shared::control::Description;
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::{Release, Version};
-use bumpless_trust::Role;
 use bumpless_trust::build::BuildDocument;
 use bumpless_trust::document::{
     Build, Channel, Elders, Extra, Group, IndexDocument, IndexType, KeysDocument, ReleaseDocument, Rollout,
-    RootDocument, RootType, SPEC, Stage, TIMESTAMP_VALID,
+    RootDocument, RootType, SPEC, Stage, TIMESTAMP_VALID, root_path,
 };
 use bumpless_trust::keys::Keys;
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::signature::Signatures;
 
 use crate::artifact::{describe, pack};
+use crate::channels::find;
 use crate::desk::{Desk, NotMerged, Pending, Tally, Waiting, sigs_of};
 use crate::document::{Document, json, root_name};
 use crate::draft::Draft;
@@ -43,7 +44,7 @@ pub(crate) const ROOT_VALID: u64 = 2 * 365 * 86_400;
 pub struct Options {
     /// Which network; a random one if absent.
     pub network: Option<Digest>,
-    /// Which channel.
+    /// Its first channel.
     pub channel: Channel,
     /// Seconds that a timestamp is valid, at most 30 days.
     pub timestamp_valid: u64,
@@ -93,7 +94,8 @@ pub struct Addition {
     pub description: Option<Description>,
     /// For which machine; absent: machines like this one.
     pub target: Option<String>,
-    /// Its place in the order; absent: one more than the highest.
+    /// Its place in the order; absent: one more than the highest of the channel, or where that is not `stable` and
+    /// there are several the next full hundred.
     pub counter: Option<u64>,
     /// The lowest supervisor that can run it; absent: 0.1.0.
     pub min_supervisor: Option<[u32; 3]>,
@@ -118,11 +120,16 @@ pub struct Spread {
     pub stages: Vec<Stage>,
 }
 
-/// A feed that can be changed and signed. While it is open, no other process can open it.
+/// A feed that can be changed and signed. While it is open, no other process can open it. It works on one of its
+/// channels at a time, at first on `stable` if it has that.
 #[derive(Debug)]
 pub struct Publisher {
     pub(crate) folder: PathBuf,
+    /// Of the channel that is worked on.
     pub(crate) draft: Draft,
+    /// Of the others.
+    pub(crate) others: Vec<Draft>,
+    pub(crate) touched: BTreeSet<Channel>,
     pub(crate) ring: Keyring,
     pub(crate) desk: Desk,
     _lock: File,
@@ -135,7 +142,7 @@ impl Publisher {
     /// # Errors
     /// There is one already, a key cannot be used, or a file cannot be written.
     pub fn init(folder: &Path, options: &Options) -> Result<Self, PublishError> {
-        if folder.join("draft.json").exists() || folder.join("keys").exists() {
+        if Draft::load_all(folder).is_ok() || folder.join("keys").exists() {
             return Err(PublishError::Exists(folder.to_owned()));
         }
         let Holders { root, release, timestamp, builders } = &options.holders;
@@ -145,7 +152,10 @@ impl Publisher {
             let keys = KeysDocument { threshold: *threshold, keys: texts.collect::<Result<_, KeyError>>()? };
             Keys::parse(&keys).map_err(|why| PublishError::Value(why.to_string()))?;
         }
-        for part in ["keys", "feed/root", "feed/index", "feed/build", "feed/blob"] {
+        let index = Path::new("feed").join(options.channel.folder()).join("index");
+        for part in
+            [Path::new("keys"), "feed/root".as_ref(), "feed/build".as_ref(), "feed/blob".as_ref(), &index]
+        {
             let path = folder.join(part);
             fs::create_dir_all(&path).map_err(|error| PublishError::File("create", path, error))?;
         }
@@ -188,7 +198,8 @@ impl Publisher {
         let level = options.level.clamp(1, 19);
         let draft = Draft { index, changed: true, published: 0, timestamp_version: 0, level };
         let desk = Desk::new(folder.join("sign"));
-        let mut publisher = Publisher { folder: folder.to_owned(), draft, ring, desk, _lock: lock };
+        let (others, touched, folder) = (Vec::new(), BTreeSet::new(), folder.to_owned());
+        let mut publisher = Publisher { folder, draft, others, touched, ring, desk, _lock: lock };
         let mut first = Pending::new(Document::Root(document));
         if publisher.signed_by(&mut first, &[&standing])?.is_none() {
             publisher.put(&first, first.sigs())?;
@@ -212,12 +223,14 @@ impl Publisher {
     /// As [`Publisher::open`].
     pub fn open_with(folder: &Path, keys: Vec<PathBuf>, passwords: Passwords) -> Result<Self, PublishError> {
         // Asked before the lock makes a file there.
-        Draft::load(folder)?;
+        Draft::load_all(folder)?;
         let lock = lock(folder)?;
-        let draft = Draft::load(folder)?;
+        let mut drafts = Draft::load_all(folder)?.into_iter();
+        let draft = drafts.next().ok_or_else(|| PublishError::NoFeed(folder.to_owned()))?;
         let ring = Keyring::open(&folder.join("keys"), keys, passwords)?;
         let desk = Desk::new(folder.join("sign"));
-        Ok(Publisher { folder: folder.to_owned(), draft, ring, desk, _lock: lock })
+        let (others, touched, folder) = (drafts.collect(), BTreeSet::new(), folder.to_owned());
+        Ok(Publisher { folder, draft, others, touched, ring, desk, _lock: lock })
     }
 
     /// The folder that may be served.
@@ -227,7 +240,7 @@ impl Publisher {
 
     /// The first root: what a machine is given to begin with, together with the `.sigs` beside it.
     pub fn first_root(&self) -> PathBuf {
-        self.feed().join(Role::Root.path(1))
+        self.feed().join(root_path(1))
     }
 
     /// SHA-256 of the first root, whether it is published or waits for signatures: what a machine can be given
@@ -247,17 +260,24 @@ impl Publisher {
         &self.draft.index
     }
 
-    /// Adds an artifact to a release, and the release to the next index if it is new. Adding the same bytes
-    /// for the same target again changes nothing.
+    /// Adds an artifact to a release, in every channel that has it, and the release to the next index if no
+    /// channel has it. Adding the same bytes for the same target again changes nothing.
     ///
     /// # Errors
-    /// The artifact cannot be read or does not describe itself, or the release is there with other contents.
+    /// The artifact cannot be read or does not describe itself, the release is there with other contents, or
+    /// another channel has it, from which it is to be promoted.
     pub fn add(
         &mut self,
         artifact: &Path,
         version: &Version,
         addition: Addition,
     ) -> Result<Release, PublishError> {
+        let has = |draft: &&Draft| find(&draft.index, version).is_some();
+        if !has(&&self.draft)
+            && let Some(other) = self.others.iter().find(has)
+        {
+            return Err(PublishError::Elsewhere(version.clone(), other.index.channel.clone()));
+        }
         let description = match addition.description {
             Some(description) => description,
             None => describe(artifact)?,
@@ -272,6 +292,8 @@ impl Publisher {
         let artifact = pack(artifact, target, &self.feed().join("blob"), self.draft.level)?;
         let release = Release { version: version.clone(), sha256: artifact.raw_sha256 };
         let builders = self.asks_builders()?;
+        let counter = addition.counter.unwrap_or_else(|| self.next_counter());
+        let taken = self.counters().any(|other| other == counter);
         self.change(|index| {
             let network = index.network;
             if let Some(entry) = index.releases.iter_mut().find(|entry| entry.release == *version) {
@@ -287,9 +309,7 @@ impl Publisher {
                 }
                 return Ok(());
             }
-            let highest = index.releases.iter().map(|entry| entry.counter).max().unwrap_or(0);
-            let counter = addition.counter.unwrap_or(highest.saturating_add(1));
-            if index.releases.iter().any(|entry| entry.counter == counter) {
+            if taken {
                 return Err(PublishError::Taken(version.clone(), counter));
             }
             let rollout = match addition.rollout {
@@ -321,33 +341,61 @@ impl Publisher {
             index.releases.push(entry);
             Ok(())
         })?;
+        let ReleaseDocument { artifacts, build, .. } = entry(&mut self.draft.index, version)?.clone();
+        self.each(|publisher| {
+            publisher.change(|index| {
+                if let Ok(entry) = entry(index, version) {
+                    (entry.artifacts, entry.build) = (artifacts.clone(), build.clone());
+                }
+                Ok(())
+            })
+        })?;
         Ok(release)
     }
 
-    /// Lets a release spread like this.
+    /// Lets a release spread like this. If the channel does not have it, it is taken over from another one, which
+    /// comes back.
     ///
     /// # Errors
-    /// There is no such release, or the stages do not rise.
-    pub fn promote(&mut self, version: &Version, spread: Spread) -> Result<(), PublishError> {
+    /// There is no such release, it cannot be taken over, or the stages do not rise.
+    pub fn promote(&mut self, version: &Version, spread: Spread) -> Result<Option<Channel>, PublishError> {
+        let (from, new) = match find(&self.draft.index, version) {
+            Some(_) => (None, None),
+            None => {
+                let (from, mut entry) = self.taken_over(version)?;
+                // Or the same machines would be first again.
+                entry.rollout.salt = random()?.short();
+                (Some(from), Some(entry))
+            }
+        };
         self.change(|index| {
+            index.releases.extend(new);
             let rollout = &mut entry(index, version)?.rollout;
             let Spread { start, group, canaries, stages } = spread;
             *rollout = Rollout { start, salt: std::mem::take(&mut rollout.salt), group, canaries, stages };
             Ok(())
-        })
+        })?;
+        Ok(from)
     }
 
-    /// Forbids a release: no machine starts any artifact of it again.
+    /// Forbids a release in all channels: no machine starts any artifact of it again.
     ///
     /// # Errors
-    /// There is no such release.
+    /// No channel has such a release.
     pub fn revoke(&mut self, version: &Version) -> Result<(), PublishError> {
-        self.change(|index| {
-            let hashes: Vec<Digest> = entry(index, version)?.artifacts.iter().map(|a| a.raw_sha256).collect();
-            index.revoked.extend(hashes);
-            index.revoked.sort_unstable();
-            index.revoked.dedup();
-            Ok(())
+        let entries = self.drafts().filter_map(|draft| find(&draft.index, version));
+        let hashes: Vec<Digest> =
+            entries.flat_map(|entry| &entry.artifacts).map(|artifact| artifact.raw_sha256).collect();
+        if hashes.is_empty() {
+            return Err(PublishError::Unknown(version.clone()));
+        }
+        self.each(|publisher| {
+            publisher.change(|index| {
+                index.revoked.extend(&hashes);
+                index.revoked.sort_unstable();
+                index.revoked.dedup();
+                Ok(())
+            })
         })
     }
 
@@ -364,7 +412,7 @@ impl Publisher {
         })
     }
 
-    /// Forbids every release below this counter.
+    /// Forbids every release below this counter on the channel.
     ///
     /// # Errors
     /// The draft cannot be saved.
@@ -398,6 +446,7 @@ impl Publisher {
         }
         self.draft.index = index;
         self.draft.changed = true;
+        self.touched.insert(self.channel().clone());
         self.save()
     }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use bumpless_shared::control::{Durability, Timing};
 use bumpless_shared::digest::Digest;
 use bumpless_trust::Pin;
-use bumpless_trust::document::Group;
+use bumpless_trust::document::{Channel, Group};
 use serde::Deserialize;
 
 mod check;
@@ -94,8 +94,8 @@ pub struct Feed {
     pub root_sha256: Option<Digest>,
     /// The network whose root came with the system's packages, instead of a file.
     pub network: Option<Digest>,
-    /// Which releases to follow.
-    pub channel: String,
+    /// Which of the feed's channels to follow.
+    pub channel: Channel,
     /// Time between two looks.
     #[serde(deserialize_with = "duration")]
     pub check_every: Duration,
@@ -300,7 +300,7 @@ impl Default for Feed {
             root: None,
             root_sha256: None,
             network: None,
-            channel: "stable".into(),
+            channel: Channel::default(),
             // An hour: a fix is everywhere within a morning, and a feed of a thousand nodes is idle.
             check_every: secs(3600),
             jitter: secs(600),

@@ -253,7 +253,7 @@ fn feed_settings(config: &Config, paths: &Paths) -> Result<feed::Settings, Strin
     };
     Ok(feed::Settings {
         places: config.feed.urls.clone(),
-        channel: config.feed.channel.parse().map_err(|error| format!("feed.channel: {error}"))?,
+        channel: config.feed.channel.clone(),
         root: root.or(network.map(FirstRoot::shipped)),
         fetcher: config.fetch.program.clone(),
         user: config.fetch.user.clone(),
@@ -284,15 +284,13 @@ fn open_feed(settings: Result<&feed::Settings, &String>, ledger: &mut Ledger) ->
 
 /// What the publisher forbids: from what is kept, whether or not the feed could be opened.
 fn bans(feed: &Result<Feed, String>, config: &Config, paths: &Paths) -> Bans {
-    let kept = match (feed, config.feed.channel.parse()) {
-        (Ok(feed), _) => return Bans::of(feed.trusted()),
-        (Err(_), Ok(channel)) => feed::kept(&paths.trust(), channel).map_err(|error| error.to_string()),
-        (Err(_), Err(error)) => Err(format!("feed.channel: {error}")),
-    };
-    match kept {
+    if let Ok(feed) = feed {
+        return Bans::of(feed.trusted());
+    }
+    match feed::kept(&paths.trust(), config.feed.channel.clone()) {
         Ok(Some(trusted)) => Bans::of(&trusted),
         Ok(None) => Bans::NoFeed,
-        Err(why) => Bans::Unknown(why),
+        Err(error) => Bans::Unknown(error.to_string()),
     }
 }
 

@@ -464,7 +464,10 @@ impl Trusted {
             .map_err(WhyNot::Stale)?;
         if timestamp.index.version != index.version {
             // A newer index is named, and could not be fetched: what is here may lack a revocation.
-            return Err(WhyNot::Stale(Refused::Missing(crate::Want::Index(timestamp.index))));
+            return Err(WhyNot::Stale(Refused::Missing(
+                crate::Want::Index(timestamp.index),
+                self.channel.clone(),
+            )));
         }
         match self.root().elders() {
             Elders::Off => {}

@@ -2,13 +2,17 @@
 //!
 //! | Name on the feed | Role | What it says |
 //! |---|---|---|
-//! | `root/<N>.json` | root | which keys speak for which role |
+//! | `root/<N>.json` | root | which keys speak for which role, in every channel |
 //! | `timestamp.json` | timestamp | which index is the newest, renewed often |
 //! | `index/<V>.json` | release | every release of one channel and which of them may run |
+//! | `channel/<name>/timestamp.json`, `channel/<name>/index/<V>.json` | the same | the same of a channel other than `stable` |
 //! | `build/<sha256>` | builders | what a release consists of, as its builders found; reached like a blob |
 //! | `blob/<sha256>` | none | an artifact; reached only through its hash in the index |
 //!
-//! Each signed file has `<name>.sigs` beside it. Times are unix seconds, sizes are bytes.
+//! Each signed file has `<name>.sigs` beside it. Times are unix seconds, sizes are bytes. One feed may hold
+//! several channels: each says in its own signed files which one it is, so that a file in another one's place is
+//! refused. What a release consists of does not depend on the channel that it is in, nor does its counter: there
+//! is one order for all.
 //!
 //! The formats can evolve without a flag day: the object `x` may hold anything and is ignored; an artifact of
 //! an unknown `kind` is skipped whole; a new `spec` is published beside this one under names of its own
@@ -50,12 +54,13 @@ pub enum Role {
 }
 
 impl Role {
-    /// The file of this role at `version`, relative to the feed's address.
-    pub fn path(self, version: u64) -> PathBuf {
+    /// The file of this role in a channel at `version`, relative to the feed's address. Roots belong to all
+    /// channels.
+    pub fn path(self, channel: &Channel, version: u64) -> PathBuf {
         match self {
-            Role::Root => format!("root/{version}.json").into(),
-            Role::Timestamp => "timestamp.json".into(),
-            Role::Release => format!("index/{version}.json").into(),
+            Role::Root => root_path(version),
+            Role::Timestamp => channel.folder().join("timestamp.json"),
+            Role::Release => channel.folder().join(format!("index/{version}.json")),
         }
     }
 
@@ -67,6 +72,11 @@ impl Role {
             Role::Release => "index",
         }
     }
+}
+
+/// The root of this version, relative to the feed's address.
+pub fn root_path(version: u64) -> PathBuf {
+    format!("root/{version}.json").into()
 }
 
 impl fmt::Display for Role {

@@ -45,8 +45,8 @@
 //! Departures:
 //!
 //! - One index instead of snapshot and targets: there is nothing to mix and match, and nothing to list.
-//! - No delegations (5.6.7) and no consistent-snapshot switch (5.3.12): every name but `timestamp.json` has a
-//!   version or a hash in it.
+//! - No delegations (5.6.7) and no consistent-snapshot switch (5.3.12): every name but that of a
+//!   channel's timestamp has a version or a hash in it.
 //! - No canonical JSON: the exact bytes of the file are signed, and only verified bytes are parsed. So a
 //!   signature's trusted comment has to name role and version, `bumpless/1 <role> <version>`.
 //! - 5.3.5 lets an equal version pass quietly; here root N+1 has version N+1 or the refresh ends.

@@ -1,6 +1,7 @@
 //! Names that a publisher and an administrator agree on: of a channel, of a group of machines.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ macro_rules! name {
 
         impl fmt::Display for $error {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!("{:?} is ", $is_none, ": 1 to 32 of a-z 0-9 -)"), self.0)
+                write!(f, concat!("{:?} is ", $is_none, ": 1 to 32 of a-z 0-9 -, the first no -)"), self.0)
             }
         }
 
@@ -54,7 +55,8 @@ macro_rules! name {
 }
 
 name! {
-    /// A channel's name: 1 to 32 characters of `a-z 0-9 -`.
+    /// A channel's name: 1 to 32 characters of `a-z 0-9 -`, the first no `-`. One that is followed where nothing
+    /// else is said is `stable`.
     Channel,
     /// The text is no channel's name.
     NotAChannel,
@@ -62,12 +64,26 @@ name! {
 }
 
 name! {
-    /// A group of machines, such as `canary` or `eu`: 1 to 32 characters of `a-z 0-9 -`. A machine belongs
-    /// to the one that its configuration names, or to none.
+    /// A group of machines, such as `canary` or `eu`: 1 to 32 characters of `a-z 0-9 -`, the first no `-`. A
+    /// machine belongs to the one that its configuration names, or to none.
     Group,
     /// The text is no group's name.
     NotAGroup,
     "not a group of machines (such as canary"
+}
+
+impl Default for Channel {
+    fn default() -> Channel {
+        Channel("stable".to_owned())
+    }
+}
+
+impl Channel {
+    /// The folder of a feed, relative to its address, in which the channel's own files lie: `channel/<name>`; the
+    /// feed itself for `stable`, which was the only one there could be.
+    pub fn folder(&self) -> PathBuf {
+        if *self == Channel::default() { PathBuf::new() } else { format!("channel/{self}").into() }
+    }
 }
 
 /// Nothing that could be a path, an option or two words.
@@ -91,7 +107,15 @@ mod tests {
         }
         assert_eq!(
             "A".parse::<Group>().map_err(|why| why.to_string()),
-            Err("\"A\" is not a group of machines (such as canary: 1 to 32 of a-z 0-9 -)".to_owned())
+            Err("\"A\" is not a group of machines (such as canary: 1 to 32 of a-z 0-9 -, the first no -)"
+                .to_owned())
         );
+    }
+    #[test]
+    fn a_channels_files_lie_in_its_own_folder_and_those_of_stable_in_the_feed_itself() {
+        for (name, folder) in [("stable", ""), ("beta", "channel/beta"), ("index", "channel/index")] {
+            assert_eq!(name.parse().map(|name: Channel| name.folder()), Ok(folder.into()));
+        }
+        assert_eq!("stable".parse(), Ok(Channel::default()));
     }
 }

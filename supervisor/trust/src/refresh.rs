@@ -1,6 +1,6 @@
 //! From what this machine trusts already to what is newest: one file after the other.
 //!
-//! The caller fetches what [`Refresh::want`] names, hands it to [`Refresh::answer`], and makes durable what
+//! The caller fetches what [`Refresh::file`] names, hands it to [`Refresh::answer`], and makes durable what
 //! that returns, in order, before it fetches the next. It decides nothing itself.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::build::{self, BuildDocument, MAX_BUILDS};
 use crate::document::{
-    Channel, IndexDocument, IndexPin, MAX_BUILD, MAX_DOCUMENT, Role, TimestampDocument, parse,
+    Channel, IndexDocument, IndexPin, MAX_BUILD, MAX_DOCUMENT, Role, TimestampDocument, parse, root_path,
 };
 use crate::refused::Refused;
 use crate::root::Root;
@@ -148,13 +148,12 @@ pub enum Want {
 }
 
 impl Want {
-    /// The file's name on the feed and how many of its bytes may be read; the name of its signatures is this
-    /// one with `.sigs` appended. Nothing once the refresh is complete.
-    pub fn file(self) -> Option<(PathBuf, u64)> {
+    /// The file's name on the feed, for who follows this channel, and how many of its bytes may be read.
+    fn file(self, channel: &Channel) -> Option<(PathBuf, u64)> {
         match self {
-            Want::Root(version) => Some((Role::Root.path(version), MAX_DOCUMENT)),
-            Want::Timestamp => Some((Role::Timestamp.path(0), MAX_DOCUMENT)),
-            Want::Index(pin) => Some((Role::Release.path(pin.version), pin.size.min(MAX_DOCUMENT))),
+            Want::Root(version) => Some((root_path(version), MAX_DOCUMENT)),
+            Want::Timestamp => Some((Role::Timestamp.path(channel, 0), MAX_DOCUMENT)),
+            Want::Index(pin) => Some((Role::Release.path(channel, pin.version), pin.size.min(MAX_DOCUMENT))),
             Want::Build(name) => Some((format!("build/{name}").into(), MAX_BUILD)),
             Want::Nothing => None,
         }
@@ -507,6 +506,12 @@ impl Refresh {
         self.want
     }
 
+    /// Its name on the feed and how many of its bytes may be read; the name of its signatures is this one with
+    /// `.sigs` appended. Nothing once the refresh is complete.
+    pub fn file(&self) -> Option<(PathBuf, u64)> {
+        self.want.file(&self.trusted.channel)
+    }
+
     /// What is verified by now.
     pub fn trusted(&self) -> &Trusted {
         &self.trusted
@@ -535,7 +540,7 @@ impl Refresh {
                 Ok(Vec::new())
             }
             (want @ (Want::Timestamp | Want::Index(_) | Want::Build(_)), Answer::Missing) => {
-                Err(Refused::Missing(want))
+                Err(Refused::Missing(want, self.trusted.channel.clone()))
             }
             (Want::Nothing, Answer::Found(_) | Answer::Missing) => Err(Refused::NotAsked),
         }

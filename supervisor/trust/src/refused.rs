@@ -88,8 +88,8 @@ pub enum Refused {
     },
     /// What builders signed, under this name.
     Build(Digest, BadBuild),
-    /// The feed has no such file.
-    Missing(Want),
+    /// The feed has no such file, for who follows this channel.
+    Missing(Want, Channel),
     /// An answer to a question that was not asked.
     NotAsked,
 }
@@ -158,9 +158,12 @@ impl fmt::Display for Refused {
                 pin.version, pin.size, pin.sha256
             ),
             Refused::Build(name, why) => write!(f, "build/{name} is refused: {why}"),
-            Refused::Missing(want) => match want {
+            Refused::Missing(want, channel) => match want {
                 Want::Root(version) => write!(f, "the feed has no root {version}"),
-                Want::Timestamp => f.write_str("the feed has no timestamp.json"),
+                Want::Timestamp => {
+                    let path = Role::Timestamp.path(channel, 0);
+                    write!(f, "the feed has no {}, so it does not have channel {channel}", path.display())
+                }
                 Want::Index(pin) => write!(f, "the feed has no index {}, which its timestamp names", pin.version),
                 Want::Build(name) => write!(f, "the feed has no build/{name}, which its index names"),
                 Want::Nothing => f.write_str("nothing was asked for"),

@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use bumpless_trust::document::Channel;
 use bumpless_trust::{Answer, Keep, Refresh, Signed, Stored, Trusted};
 use libfuzzer_sys::fuzz_target;
 
@@ -38,11 +39,12 @@ fn part<'a>(input: &mut &'a [u8]) -> &'a [u8] {
 
 fuzz_target!(|input: &[u8]| {
     let mut input = input;
-    let channel = "stable".parse().expect("a channel");
+    let channel = Channel::default();
     let anchor = published("root/1.json").cloned();
-    let (trusted, _, _) = Trusted::load(anchor, Stored::default(), channel).expect("the published root");
+    let (trusted, _, _) =
+        Trusted::load(anchor, Stored::default(), channel.clone()).expect("the published root");
     let mut refresh = Refresh::begin(trusted, THEN, 0).expect("a clock that is right");
-    while let Some((name, _)) = refresh.want().file() {
+    while let Some((name, _)) = refresh.file() {
         let truth = published(&name.display().to_string());
         let choice = input.split_off_first().copied().unwrap_or(0);
         let signed = match (choice % 5, truth) {
@@ -58,7 +60,7 @@ fuzz_target!(|input: &[u8]| {
         let Ok(kept) = refresh.answer(signed.map_or(Answer::Missing, Answer::Found)) else { break };
         for keep in kept {
             if let Keep::Put(role, version, signed) = keep {
-                let truth = published(&role.path(version).display().to_string());
+                let truth = published(&role.path(&channel, version).display().to_string());
                 assert_eq!(Some(&signed.bytes), truth.map(|truth| &truth.bytes), "forged: {}", role.file());
             }
         }

@@ -39,7 +39,23 @@ fn a_feed_is_made_filled_changed_and_checked_from_the_command_line() {
     done(dir, &["timestamp", "lab"]);
     let said = done(dir, &["verify", "lab"]);
     assert_eq!(said.lines().filter(|line| line.starts_with("ok: release 1.1.0 for ")).count(), 2, "{said}");
-    done(dir, &["revoke", "1.1.0", "--dir", "lab"]);
+    done(dir, &["channel", "beta", "--dir", "lab"]);
+    done(dir, &["promote", "1.1.0", "--dir", "lab", "--channel", "beta"]);
+    let said = done(dir, &["verify", "lab"]);
+    let both: Vec<_> = said.lines().filter(|line| line.starts_with("channel ")).collect();
+    assert_eq!(both, ["channel beta:", "channel stable:"]);
+    let alone = done(dir, &["verify", "lab", "--channel", "beta"]);
+    assert!(said.contains(&alone) && !alone.contains("channel"), "{alone}");
+    done(dir, &["timestamp", "lab", "--channel", "beta"]);
+    done(dir, &["publish", "lab", "--channel", "beta"]);
+    assert!(done(dir, &["verify", "lab", "--channel", "beta"]).contains("ok: timestamp 3 names index 1"));
+    done(dir, &["pause", "--dir", "lab", "--channel", "beta"]);
+    let said = done(dir, &["revoke", "1.1.0", "--dir", "lab"]);
+    assert_eq!(said, "1.1.0 is revoked in channels: beta, stable\n");
+    let wrong = run(dir, &["pause", "--dir", "lab", "--channel", "bata"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("the feed has no channel bata"));
+    assert_eq!(run(dir, &["channel", "../x", "--dir", "lab"]).status.code(), Some(2));
 
     let wrong = run(dir, &["add", "node", "--dir", "lab", "--release", "2.0.0"]);
     assert_eq!(wrong.status.code(), Some(1));

@@ -1,14 +1,20 @@
 //! A machine that follows a feed's folder and keeps what it verified.
 use std::path::Path;
 
+use bumpless_trust::document::Channel;
 use bumpless_trust::{Answer, Keep, Refresh, Refused, Role, Signed, Stored, Trusted};
 
 #[derive(Clone, Default)]
 pub struct Follower {
+    channel: Channel,
     kept: Vec<(Role, u64, Signed)>,
 }
 
 impl Follower {
+    pub fn of(channel: Channel) -> Follower {
+        Follower { channel, kept: Vec::new() }
+    }
+
     fn keep(&mut self, change: Keep) {
         match change {
             Keep::Put(role, version, signed) => {
@@ -34,11 +40,11 @@ impl Follower {
         let stored =
             Stored { roots: of(Role::Root), timestamps: of(Role::Timestamp), indexes: of(Role::Release) };
         let anchor = if self.kept.is_empty() { file(Path::new("root/1.json")) } else { None };
-        let (trusted, keep, damage) = Trusted::load(anchor, stored, "stable".parse().unwrap())?;
+        let (trusted, keep, damage) = Trusted::load(anchor, stored, self.channel.clone())?;
         assert_eq!(damage, []);
         keep.into_iter().for_each(|change| self.keep(change));
         let mut refresh = Refresh::begin(trusted, now, 0)?;
-        while let Some((name, _)) = refresh.want().file() {
+        while let Some((name, _)) = refresh.file() {
             let answer = file(&name).map_or(Answer::Missing, Answer::Found);
             refresh.answer(answer)?.into_iter().for_each(|change| self.keep(change));
         }

@@ -4,6 +4,7 @@
 
 mod builders;
 mod ceremony;
+mod channels;
 mod command;
 mod follower;
 mod keys;

@@ -135,7 +135,11 @@ fn an_index_is_renewed_when_half_of_its_time_is_over_and_what_expires_is_told_be
         assert_eq!(publisher.expiring(now).unwrap().len(), told, "after {days} days");
     }
     let said = publisher.expiring(NOW + 700 * 86_400).unwrap().join("; ");
-    assert!(said.contains("index 2 expires on 2027-") && said.contains("root 1 expires on 2029-"), "{said}");
+    assert!(
+        said.contains("index 2 of channel stable expires on 2027-")
+            && said.contains("root 1 expires on 2029-"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -148,7 +152,10 @@ fn a_timestamp_is_not_renewed_over_an_index_that_somebody_has_changed() {
     std::fs::write(&path, text.replace("\"paused\":false", "\"paused\":true")).unwrap();
     let before = std::fs::read(publisher.feed().join("timestamp.json")).unwrap();
     let why = publisher.timestamp(NOW + 60).unwrap_err().to_string();
-    assert!(why.contains("index 1 in ") && why.contains("is not as it was published"), "{why}");
+    assert!(
+        why.contains("index 1 of channel stable in ") && why.contains("is not as it was published"),
+        "{why}"
+    );
     assert_eq!(std::fs::read(publisher.feed().join("timestamp.json")).unwrap(), before);
     std::fs::write(&path, text).unwrap();
     publisher.timestamp(NOW + 60).unwrap();

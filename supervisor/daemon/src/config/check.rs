@@ -30,7 +30,7 @@ const DAY: Duration = secs(86_400);
 
 /// The first value that is not allowed.
 pub(super) fn check(config: &Config) -> Result<(), Wrong> {
-    // A group and a pin that were parsed are good.
+    // A channel, a group and a pin that were parsed are good.
     let Config { state_dir, run_dir, listen, revoked: _, feed, fetch, rollout: _, worker, upgrade } = config;
     require("state_dir", state_dir.is_absolute(), "must be an absolute path")?;
     require("run_dir", run_dir.is_absolute(), "must be an absolute path")?;
@@ -44,9 +44,6 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     // Three sockets and LISTEN for each travel in one message of at most 64 descriptors.
     require("listen", listen.len() <= 8, "takes at most 8 addresses")?;
 
-    let channel = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let named = (1..=32).contains(&feed.channel.len()) && feed.channel.chars().all(channel);
-    require("feed.channel", named, "is 1 to 32 of a-z 0-9 -, such as \"stable\"")?;
     let roots = [
         ("feed.root", feed.root.is_some()),
         ("feed.root_sha256", feed.root_sha256.is_some()),

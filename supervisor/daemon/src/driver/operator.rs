@@ -498,7 +498,7 @@ impl Driver {
             quarantined: self.ledger.quarantine(),
             last: self.ledger.last().cloned(),
             feed: Some(FeedShown {
-                channel: config.feed.channel.clone(),
+                channel: config.feed.channel.to_string(),
                 urls: config.feed.urls.clone(),
                 checked_at: self.feed_state.checked_at,
                 error: self.feed_state.error.clone(),

@@ -16,24 +16,22 @@ fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
 }
 
-/// At most `limit` bytes; `None` if there is no such file, in a folder that is there: a stick that was
-/// pulled out has not said "not found" to anything.
-pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FeedError> {
-    let failed = |source| FeedError::Folder { path: path.to_owned(), source };
-    let file = match open(path) {
+/// At most `limit` bytes of this file of a feed; `None` if there is no such file, in a folder that has roots, as
+/// every feed does: a stick that was pulled out has not said "not found" to anything.
+pub(super) fn read(feed: &Path, name: &Path, limit: u64) -> Result<Option<Vec<u8>>, FeedError> {
+    let path = feed.join(name);
+    let failed = |source| FeedError::Folder { path: path.clone(), source };
+    let file = match open(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && is_feed(path) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && feed.join("root").is_dir() => {
+            return Ok(None);
+        }
         Err(error) => return Err(failed(error)),
     };
     let mut bytes = Vec::new();
     // One byte more than allowed is enough to be refused for it.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     Ok(Some(bytes))
-}
-
-/// Whether the folder that should hold `path`, or the one above, still holds a timestamp.
-fn is_feed(path: &Path) -> bool {
-    path.ancestors().skip(1).take(2).any(|folder| folder.join("timestamp.json").is_file())
 }
 
 /// Copies what is behind the first `from` bytes; of the whole file at most `limit` bytes and one.

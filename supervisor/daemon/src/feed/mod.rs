@@ -34,11 +34,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bumpless_shared::digest::Digest;
-use bumpless_trust::document::{Artifact, Channel, MAX_DOCUMENT, MAX_SIGNATURES};
+use bumpless_trust::document::{Artifact, Channel, MAX_DOCUMENT, MAX_SIGNATURES, root_path};
 use bumpless_trust::refresh::{Signed, sha256};
-use bumpless_trust::{
-    Answer, At, Choice, Damage, Expiry, Keep, Refresh, Refused, Role, Stored, Trusted, Want,
-};
+use bumpless_trust::{Answer, At, Choice, Damage, Expiry, Keep, Refresh, Refused, Stored, Trusted, Want};
 
 pub use error::{FeedError, Trouble};
 pub use exit::Exit;
@@ -333,7 +331,7 @@ impl Feed {
     async fn refresh_from(&mut self, place: &str, now: u64, expiry: Expiry) -> Result<(), FeedError> {
         let at = At { now, built: WRITTEN, expiry };
         let mut refresh = Refresh::begin_at(self.trusted.clone(), at).map_err(FeedError::Refused)?;
-        while let Some((name, limit)) = refresh.want().file() {
+        while let Some((name, limit)) = refresh.file() {
             let found = self.settings.signed(place, name, limit).await?;
             let answer = found.map_or(Answer::Missing, Answer::Found);
             let keep = refresh.answer(answer).map_err(FeedError::Refused)?;
@@ -449,10 +447,10 @@ impl Settings {
     async fn first_root(&self, expected: Digest) -> Result<Signed, FeedError> {
         let mut errors = Vec::new();
         for place in &self.places {
-            let found = match self.signed(place, Role::Root.path(1), MAX_DOCUMENT).await {
+            let found = match self.signed(place, root_path(1), MAX_DOCUMENT).await {
                 Ok(Some(root)) => root,
                 Ok(None) => {
-                    let missing = Refused::Missing(Want::Root(1));
+                    let missing = Refused::Missing(Want::Root(1), self.channel.clone());
                     errors.push((place.clone(), FeedError::Refused(missing)));
                     continue;
                 }
@@ -481,8 +479,8 @@ impl Settings {
     /// One small file; `None` if the place says that there is none.
     async fn small(&self, place: &str, name: &Path, limit: u64) -> Result<Option<Vec<u8>>, FeedError> {
         if place.starts_with('/') {
-            let path = PathBuf::from(place).join(name);
-            return staged::blocking(move || folder::read(&path, limit)).await;
+            let (place, name) = (PathBuf::from(place), name.to_owned());
+            return staged::blocking(move || folder::read(&place, &name, limit)).await;
         }
         let limits = self.limits(limit, self.metadata_timeout);
         let file = staged::unnamed(&self.staging_dir)?;

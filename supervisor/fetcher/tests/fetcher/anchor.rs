@@ -5,7 +5,7 @@ use crate::lab::{Lab, NOW, choose};
 use bumpless_release::KeyChange;
 use bumpless_release::Signer;
 use bumpless_shared::digest::Digest;
-use bumpless_trust::document::Role;
+use bumpless_trust::document::{Channel, Role};
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::signature::BadSignatures;
 use bumpless_trust::{Damage, Refused};
@@ -119,7 +119,7 @@ async fn the_right_fingerprint_does_not_make_an_unsigned_root_good() {
     assert!(matches!(&error, FeedError::Refused(why) if *why == unsigned), "{error}");
     std::fs::remove_file(feed.join("root/1.json")).unwrap();
     let error = Feed::establish(settings).await.unwrap_err();
-    assert!(matches!(error, FeedError::Refused(Refused::Missing(_))), "{error}");
+    assert!(matches!(error, FeedError::Refused(Refused::Missing(..))), "{error}");
     assert!(!kept(&lab, "root").exists());
 }
 
@@ -167,28 +167,52 @@ async fn a_root_that_a_package_ships_counts_for_its_network_and_never_lowers_the
 #[tokio::test]
 async fn a_channel_that_is_come_back_to_cannot_be_set_back() {
     let lab = Lab::new(BYTES);
+    let (stable, beta) = (Channel::default(), "beta".parse::<Channel>().unwrap());
     let to_beta = |index: &mut bumpless_trust::document::IndexDocument,
                    timestamp: &mut bumpless_trust::document::TimestampDocument| {
-        index.channel = "beta".parse().unwrap();
+        index.channel = beta.clone();
         timestamp.channel = index.channel.clone();
     };
     let (older, newer) = (lab.copy("older"), lab.copy("newer"));
-    lab.forge_in(&older, to_beta);
-    lab.forge_in(&newer, to_beta);
-    lab.forge_in(&newer, |_, _| ());
-    let open = |channel: &str, place: &Path| {
+    lab.forge_in(&older, &stable, to_beta);
+    lab.forge_in(&newer, &stable, to_beta);
+    lab.forge_in(&newer, &beta, |_, _| ());
+    let open = |channel: &Channel, place: &Path| {
         let mut settings = lab.settings(&[place.to_str().unwrap()]);
-        settings.channel = channel.parse().unwrap();
+        settings.channel = channel.clone();
         let (feed, notices) = Feed::open(settings).unwrap();
         assert!(notices.is_empty(), "a change of channel is no damage: {notices:?}");
         feed
     };
-    open("beta", &newer).refresh(NOW).await.unwrap();
-    let mut stable = open("stable", &lab.publisher.feed());
+    open(&beta, &newer).refresh(NOW).await.unwrap();
+    let mut stable = open(&stable, &newer);
     stable.refresh(NOW).await.unwrap();
     assert_eq!(stable.trusted().index().unwrap().version, 1);
-    let mut beta = open("beta", &older);
+    let mut beta = open(&beta, &older);
     assert_eq!(beta.trusted().index().unwrap().version, 3);
     let error = beta.refresh(NOW).await.unwrap_err();
     assert!(matches!(error, FeedError::Refused(Refused::Older { role: Role::Timestamp, .. })), "{error}");
+}
+
+#[tokio::test]
+async fn a_channel_that_the_feed_does_not_have_is_refused_by_name_and_another_ones_files_in_its_place_too() {
+    let lab = Lab::new(BYTES);
+    let feed = lab.publisher.feed();
+    let follow = async |place: &str| {
+        let settings = Settings { channel: "beta".parse().unwrap(), ..lab.settings(&[place]) };
+        Feed::open(settings).unwrap().0.refresh(NOW).await.unwrap_err().to_string()
+    };
+    let server = lab.server();
+    for place in [server.url(), feed.to_str().unwrap().to_owned()] {
+        let said = follow(&place).await;
+        let no_beta = "the feed has no channel/beta/timestamp.json, so it does not have channel beta";
+        assert!(said.starts_with(no_beta), "{said}");
+        crate::lab::copy(&feed.join("index"), &feed.join("channel/beta/index"));
+        for name in ["timestamp.json", "timestamp.json.sigs"] {
+            std::fs::copy(feed.join(name), feed.join("channel/beta").join(name)).unwrap();
+        }
+        let said = follow(&place).await;
+        assert!(said.starts_with("the timestamp is for channel stable, this machine follows beta"), "{said}");
+        std::fs::remove_dir_all(feed.join("channel")).unwrap();
+    }
 }

@@ -10,7 +10,7 @@ use bumpless_shared::control::{Description, StateRange};
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::Release;
 use bumpless_shared::version::Range;
-use bumpless_trust::document::{Encoding, IndexDocument, IndexPin, Role, TimestampDocument};
+use bumpless_trust::document::{Channel, Encoding, IndexDocument, IndexPin, Role, TimestampDocument};
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::{At, Choice, Expiry, Machine, Request, WhyNot};
 use bumplessd::feed::{Feed, FirstRoot, Settings, WRITTEN};
@@ -56,30 +56,39 @@ impl Lab {
 
     /// Publishes the last index again, after `change`, under the next version, whatever it says.
     pub fn forge(&mut self, change: impl FnOnce(&mut IndexDocument)) {
-        self.forge_in(&self.publisher.feed(), |index, _| change(index));
+        self.forge_in(&self.publisher.feed(), &Channel::default(), |index, _| change(index));
     }
 
-    /// The same in a copy of the feed, and its timestamp, too.
-    pub fn forge_in(&self, feed: &Path, change: impl FnOnce(&mut IndexDocument, &mut TimestampDocument)) {
+    /// The same of a channel in a copy of the feed, and its timestamp, too; they go where the channel that they
+    /// say has its files.
+    pub fn forge_in(
+        &self,
+        feed: &Path,
+        channel: &Channel,
+        change: impl FnOnce(&mut IndexDocument, &mut TimestampDocument),
+    ) {
         let key = |name: &str| Key::read(&self.dir.path().join("publisher/keys").join(name), None).unwrap();
         let mut timestamp: TimestampDocument =
-            serde_json::from_slice(&std::fs::read(feed.join("timestamp.json")).unwrap()).unwrap();
-        let old = feed.join(Role::Release.path(timestamp.index.version));
+            serde_json::from_slice(&std::fs::read(feed.join(Role::Timestamp.path(channel, 0))).unwrap())
+                .unwrap();
+        let old = feed.join(Role::Release.path(channel, timestamp.index.version));
         let mut index: IndexDocument = serde_json::from_slice(&std::fs::read(old).unwrap()).unwrap();
         index.version += 1;
         timestamp.version += 1;
         change(&mut index, &mut timestamp);
         let bytes = serde_json::to_vec(&index).unwrap();
-        let path = feed.join(Role::Release.path(index.version));
-        let signature = key("release.key").sign(Role::Release, index.version, &bytes).unwrap();
-        std::fs::write(&path, &bytes).unwrap();
-        std::fs::write(format!("{}.sigs", path.display()), signature).unwrap();
+        let put = |role: Role, version: u64, bytes: &[u8], key: Key| {
+            let path = feed.join(role.path(&index.channel, version));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, bytes).unwrap();
+            let signature = key.sign(role, version, bytes).unwrap();
+            std::fs::write(format!("{}.sigs", path.display()), signature).unwrap();
+        };
+        put(Role::Release, index.version, &bytes, key("release.key"));
         timestamp.index =
             IndexPin { version: index.version, size: bytes.len() as u64, sha256: sha256(&bytes) };
         let bytes = serde_json::to_vec(&timestamp).unwrap();
-        let signature = key("timestamp.key").sign(Role::Timestamp, timestamp.version, &bytes).unwrap();
-        std::fs::write(feed.join("timestamp.json"), &bytes).unwrap();
-        std::fs::write(feed.join("timestamp.json.sigs"), signature).unwrap();
+        put(Role::Timestamp, timestamp.version, &bytes, key("timestamp.key"));
     }
 
     /// A copy of the feed as it is now.

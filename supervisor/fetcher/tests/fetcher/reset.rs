@@ -5,7 +5,7 @@ use crate::lab::{Lab, NOW, choose};
 use bumpless_os::disk::recorder::Recorder;
 use bumpless_release::KeyChange;
 use bumpless_release::Signer;
-use bumpless_trust::document::Role;
+use bumpless_trust::document::{Role, root_path};
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::signature::BadSignatures;
 use bumpless_trust::{Refused, WhyNot};
@@ -20,7 +20,7 @@ fn rootless(lab: &Lab) -> Settings {
 }
 
 fn root(lab: &Lab, version: u64) -> PathBuf {
-    lab.publisher.feed().join(Role::Root.path(version))
+    lab.publisher.feed().join(root_path(version))
 }
 
 #[tokio::test]

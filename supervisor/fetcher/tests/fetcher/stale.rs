@@ -38,9 +38,9 @@ async fn a_folder_that_is_stale_is_refused_and_taken_where_expiry_is_waived_for_
 
 #[tokio::test]
 async fn a_folder_is_verified_like_any_feed_whatever_is_waived() {
-    let lab = Lab::new(BYTES);
+    let mut lab = Lab::new(BYTES);
     let (older, edited, stranger) = (lab.copy("older"), lab.copy("edited"), Lab::new(BYTES));
-    lab.forge_in(&lab.publisher.feed(), |_, _| ());
+    lab.forge(|_| ());
     let mut feed = lab.feed();
     feed.refresh(NOW).await.unwrap();
     let mut text = std::fs::read_to_string(edited.join("timestamp.json")).unwrap();

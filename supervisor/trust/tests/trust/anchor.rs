@@ -127,6 +127,7 @@ fn a_channel_that_is_come_back_to_has_its_highest_versions_and_a_rotation_forget
     let mut beta = stable.clone();
     beta.index.channel = "beta".parse().unwrap();
     beta.timestamp.channel = beta.index.channel.clone();
+    beta.place = beta.index.channel.clone();
     beta.next();
     let old = beta.clone();
     beta.next();

@@ -3,7 +3,7 @@ use std::rc::Rc;
 
 use crate::feed::*;
 use bumpless_trust::build::{BadBuild, BuildDocument, MAX_BUILDS, Unattested};
-use bumpless_trust::document::{BadDocument, KeysDocument};
+use bumpless_trust::document::{BadDocument, Channel, KeysDocument};
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::signature::BadSignatures;
 use bumpless_trust::{Refused, Request, Trusted, Want, WhyNot};
@@ -94,7 +94,7 @@ fn what_builders_signed_counts_only_whole_for_this_network_and_under_its_own_nam
     assert_eq!(chose, unattested(Unattested::Unknown(name)));
 
     feed.files.remove(&format!("build/{name}"));
-    let missing = Refused::Missing(Want::Build(name));
+    let missing = Refused::Missing(Want::Build(name), Channel::default());
     assert_eq!(chosen(&mut feed), (Err(missing), unattested(Unattested::Unknown(name))));
 
     // Signed as the release's number 7, by builders who were told that it is number 1.
@@ -138,7 +138,7 @@ fn a_root_with_other_builders_or_more_of_them_asks_again() {
     }
     let mut refresh = bumpless_trust::Refresh::begin(trusted, NOW, 0).unwrap();
     let mut asked = Vec::new();
-    while let Some((name, _)) = refresh.want().file() {
+    while let Some((name, _)) = refresh.file() {
         let name = name.to_str().unwrap().to_owned();
         let answer = feed
             .files

@@ -92,6 +92,8 @@ pub struct Feed {
     pub root: RootDocument,
     pub index: IndexDocument,
     pub timestamp: TimestampDocument,
+    /// Whose names index and timestamp get, whatever they say.
+    pub place: Channel,
     pub files: HashMap<String, Signed>,
 }
 
@@ -142,7 +144,8 @@ impl Feed {
             index: pin,
             x: Extra::default(),
         };
-        let mut feed = Feed { roots, releases, timestamps, root, index, timestamp, files: HashMap::new() };
+        let (place, files) = (Channel::default(), HashMap::new());
+        let mut feed = Feed { roots, releases, timestamps, root, index, timestamp, place, files };
         feed.publish_root(&feed.roots.clone());
         feed.publish();
         feed
@@ -168,7 +171,7 @@ impl Feed {
         let version = self.index.version;
         self.timestamp.index = IndexPin { version, size: bytes.len() as u64, sha256: sha256(&bytes) };
         let signed = sign(bytes, &trusted_comment(Role::Release, version), &self.releases);
-        self.put(&format!("index/{version}.json"), signed);
+        self.put(Role::Release.path(&self.place, version).to_str().unwrap(), signed);
     }
 
     pub fn publish_timestamp(&mut self) {
@@ -179,7 +182,7 @@ impl Feed {
     pub fn resign_timestamp(&mut self) {
         let bytes = serde_json::to_vec(&self.timestamp).unwrap();
         let signed = sign(bytes, &trusted_comment(Role::Timestamp, self.timestamp.version), &self.timestamps);
-        self.put("timestamp.json", signed);
+        self.put(Role::Timestamp.path(&self.place, 0).to_str().unwrap(), signed);
     }
 
     pub fn publish(&mut self) {
@@ -320,8 +323,7 @@ impl Client {
         self.asked.clear();
         let at = At { expiry: self.expiry, ..At::new(self.now, NOW - 365 * DAY) };
         let mut refresh = Refresh::begin_at(self.load()?, at)?;
-        while refresh.want() != Want::Nothing {
-            let (path, _) = refresh.want().file().unwrap();
+        while let Some((path, _)) = refresh.file() {
             let name = path.to_str().unwrap();
             self.asked.push(name.to_owned());
             let answer = feed.files.get(name).map_or(Answer::Missing, |signed| Answer::Found(signed.clone()));

@@ -30,7 +30,7 @@ fn refreshed() -> (Trusted, Vec<String>) {
     let (trusted, _, _) = Trusted::load(anchor, Stored::default(), "stable".parse().unwrap()).unwrap();
     let mut refresh = Refresh::begin(trusted, NOW, 0).unwrap();
     let mut asked = Vec::new();
-    while let Some((name, _)) = refresh.want().file() {
+    while let Some((name, _)) = refresh.file() {
         let name = name.to_str().unwrap().to_owned();
         let answer = signed(&name).map_or(Answer::Missing, Answer::Found);
         asked.push(name);

@@ -1,6 +1,6 @@
 //! The client's order against honest and dishonest feeds.
 use crate::feed::*;
-use bumpless_trust::document::{BadDocument, Role};
+use bumpless_trust::document::{BadDocument, Channel, Role};
 use bumpless_trust::keys::BadKeys;
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::root::BadRoot;
@@ -167,7 +167,7 @@ fn an_index_that_was_once_named_binds_even_if_it_could_not_be_fetched() {
     let mut client = acquainted(&feed);
     feed.next();
     feed.files.remove("index/2.json");
-    assert!(matches!(client.refresh(&feed), Err(Refused::Missing(Want::Index(_)))));
+    assert!(matches!(client.refresh(&feed), Err(Refused::Missing(Want::Index(_), _))));
     feed.timestamp.index.version = 1;
     feed.timestamp.index.sha256 = sha256(&feed.files["index/1.json"].bytes);
     feed.publish_timestamp();
@@ -514,9 +514,10 @@ fn a_missing_timestamp_or_index_is_an_error_and_a_missing_root_is_none() {
     let mut feed = Feed::new();
     feed.files.remove("index/1.json");
     let pin = feed.timestamp.index;
-    assert_eq!(Client::new(&feed).refresh(&feed).unwrap_err(), Refused::Missing(Want::Index(pin)));
+    let missing = |want| Refused::Missing(want, Channel::default());
+    assert_eq!(Client::new(&feed).refresh(&feed).unwrap_err(), missing(Want::Index(pin)));
     feed.files.remove("timestamp.json");
-    assert_eq!(Client::new(&feed).refresh(&feed).unwrap_err(), Refused::Missing(Want::Timestamp));
+    assert_eq!(Client::new(&feed).refresh(&feed).unwrap_err(), missing(Want::Timestamp));
 }
 
 #[test]

@@ -66,7 +66,8 @@ async fn recovers(bench: &mut Bench, case: &str) -> Result<()> {
         assert!(verified.contains(bytes), "{case}: {name} is {}", String::from_utf8_lossy(bytes));
     }
     let has = |role: Role, version: u64| {
-        let on_the_feed = &bench.forge.files[&role.path(version).display().to_string()];
+        let on_the_feed =
+            &bench.forge.files[&role.path(&bench.forge.index.channel, version).display().to_string()];
         let path = path(role, version);
         kept.get(&path) == Some(&on_the_feed.bytes)
             && kept.get(&(path + ".sigs")) == Some(&on_the_feed.signatures)
