@@ -22,7 +22,23 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     sync_dir(parent(path))
 }
 
-/// The name that [`replace`] writes under before it renames.
+/// Makes a file that is not there yet: after a crash at any point it is there, whole, or not at all. When this
+/// returns, it is.
+///
+/// # Errors
+/// `AlreadyExists`, and what is there is as it was; those of writing, syncing and linking.
+pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let aside = aside(path);
+    let mut file = disk::File::create(&aside, mode)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    let linked = disk::hard_link(&aside, path);
+    disk::remove_file(&aside)?;
+    linked?;
+    sync_dir(parent(path))
+}
+
+/// The name that [`create`] and [`replace`] write under before the file gets its own.
 pub fn aside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
@@ -85,6 +101,16 @@ mod tests {
         replace(&path, b"one", 0o600).unwrap();
         replace(&path, b"two", 0o600).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("root.json");
+        create(&path, b"one", 0o644).unwrap();
+        assert_eq!(create(&path, b"two", 0o644).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

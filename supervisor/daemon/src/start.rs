@@ -59,7 +59,7 @@ next start takes it back. `bumpless status` tells how the node is.
 ";
 
 /// Where the configuration is looked for.
-const CONFIG: &str = "/etc/bumpless/config.toml";
+pub const CONFIG: &str = "/etc/bumpless/config.toml";
 
 /// How long a living worker may take to come back to a new supervisor; longer than several of its tries.
 const RETURN_WITHIN: Duration = Duration::from_secs(5);
@@ -237,8 +237,11 @@ impl Known {
     }
 }
 
-/// Where releases come from; or in words why that cannot be said.
-fn feed_settings(config: &Config, paths: &Paths) -> Result<feed::Settings, String> {
+/// Where releases come from.
+///
+/// # Errors
+/// In words why that cannot be said.
+pub fn feed_settings(config: &Config, paths: &Paths) -> Result<feed::Settings, String> {
     let (sha256, network) = (config.feed.root_sha256, config.feed.network);
     let root = config.feed.root.clone().map(FirstRoot::File).or(sha256.map(FirstRoot::Sha256));
     let proxy = match &config.fetch.proxy {

@@ -1,10 +1,13 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use bumpless_control::Version;
 use bumpless_control::request::Request;
-use clap::{Parser, Subcommand};
+use bumpless_control::{Digest, Version};
+use bumpless_trust::document::Channel;
+use bumplessd::start::CONFIG;
+use clap::{Args, Parser, Subcommand};
 
 /// Where the supervisor listens unless it is told otherwise.
 pub const SOCKET: &str = "/run/bumpless/control.sock";
@@ -35,6 +38,65 @@ pub struct Arguments {
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Verb {
+    /// Write a first configuration, for a feed whose first root you know; no supervisor has to run
+    ///
+    /// The root is fetched from the feed, and believed if it has the SHA-256 that you give, or read from the file
+    /// that you give; the feed is verified from there, and has to have the channel. Then the root goes beside the
+    /// configuration, and the configuration says where both are; everything else in it is at its default, with a
+    /// comment. What is there already is not written over.
+    Init(Init),
+    /// Ask the supervisor.
+    #[command(flatten)]
+    Ask(Question),
+}
+
+/// The first configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Init {
+    /// Where releases come from: https://…, or a folder; several are tried in order
+    #[arg(long = "feed", value_name = "URL", required = true, value_parser = place)]
+    pub feeds: Vec<String>,
+    /// The network's first root, by its SHA-256; or the file itself, its .sigs beside it
+    #[arg(long, value_name = "SHA256|FILE")]
+    pub root: Option<Root>,
+    /// The network whose first root came with this system's packages
+    #[arg(long, value_name = "ID", conflicts_with = "root")]
+    pub network: Option<Digest>,
+    /// Which of the feed's channels to follow
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub channel: Channel,
+    /// Where the configuration goes
+    #[arg(long, value_name = "FILE", default_value = CONFIG)]
+    pub config: PathBuf,
+    /// The feed is on this machine, without https
+    #[arg(long)]
+    pub allow_http_loopback: bool,
+}
+
+/// A first root, as one can know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// By its fingerprint.
+    Sha256(Digest),
+    /// As a file.
+    File(PathBuf),
+}
+
+impl FromStr for Root {
+    type Err = std::io::Error;
+
+    /// A fingerprint in either case; anything else is a file, such as `./0a…` for one with such a name.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_ascii_lowercase().parse() {
+            Ok(sha256) => Ok(Root::Sha256(sha256)),
+            Err(_) => Ok(Root::File(std::path::absolute(text)?)),
+        }
+    }
+}
+
+/// What to ask the supervisor, or to ask of it.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Question {
     /// What runs, what is going on, what comes next and why not now
     Status,
     /// Look at the feed now
@@ -127,6 +189,11 @@ pub enum TrustVerb {
     },
 }
 
+/// An address as it is, a folder as the supervisor, which stands elsewhere, can use it.
+fn place(text: &str) -> Result<String, String> {
+    if text.contains("://") { Ok(text.to_owned()) } else { absolute(text) }
+}
+
 /// A path as the supervisor, which stands elsewhere, can use it.
 fn absolute(path: &str) -> Result<String, String> {
     let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
@@ -141,18 +208,18 @@ impl Arguments {
     }
 }
 
-impl Verb {
+impl Question {
     /// What it asks.
     pub fn request(&self) -> Request {
         match self {
-            Verb::Status => Request::Status,
-            Verb::Check => Request::Check,
-            Verb::Upgrade { version, dry_run: true, .. } => Request::DryRun { version: version.clone() },
-            Verb::Upgrade { version, from: None, rehearse, no_wait, .. } => {
+            Question::Status => Request::Status,
+            Question::Check => Request::Check,
+            Question::Upgrade { version, dry_run: true, .. } => Request::DryRun { version: version.clone() },
+            Question::Upgrade { version, from: None, rehearse, no_wait, .. } => {
                 Request::Upgrade { version: version.clone(), wait: !no_wait, rehearse: *rehearse }
             }
             // Clap has seen to it that there is a reason if and only if what is stale is accepted.
-            Verb::Upgrade { version, from: Some(folder), reason, rehearse, no_wait, .. } => {
+            Question::Upgrade { version, from: Some(folder), reason, rehearse, no_wait, .. } => {
                 Request::UpgradeFrom {
                     folder: folder.clone(),
                     version: version.clone(),
@@ -161,13 +228,13 @@ impl Verb {
                     accept_stale: reason.clone(),
                 }
             }
-            Verb::Rollback { no_wait } => Request::Rollback { wait: !no_wait },
-            Verb::Hold { reason } => Request::Hold { reason: reason.clone() },
-            Verb::Unhold => Request::Unhold,
-            Verb::History { limit } => Request::History { limit: *limit },
-            Verb::Versions => Request::Versions,
-            Verb::Trust { verb: TrustVerb::Show } => Request::Trust,
-            Verb::Trust { verb: TrustVerb::Reset { root } } => Request::TrustReset { root: root.clone() },
+            Question::Rollback { no_wait } => Request::Rollback { wait: !no_wait },
+            Question::Hold { reason } => Request::Hold { reason: reason.clone() },
+            Question::Unhold => Request::Unhold,
+            Question::History { limit } => Request::History { limit: *limit },
+            Question::Versions => Request::Versions,
+            Question::Trust { verb: TrustVerb::Show } => Request::Trust,
+            Question::Trust { verb: TrustVerb::Reset { root } } => Request::TrustReset { root: root.clone() },
         }
     }
 }
@@ -178,7 +245,10 @@ mod tests {
     use super::*;
 
     fn request(line: &str) -> Request {
-        Arguments::try_parse_from(line.split(' ')).unwrap().verb.request()
+        match Arguments::try_parse_from(line.split(' ')).unwrap().verb {
+            Verb::Ask(question) => question.request(),
+            Verb::Init(init) => panic!("{init:?} asks nobody"),
+        }
     }
 
     #[test]
@@ -234,8 +304,31 @@ mod tests {
             "bumpless upgrade --reason x",
             "bumpless trust",
             "bumpless trust reset",
+            "bumpless init",
+            "bumpless init --feed https://x --channel ../x",
+            "bumpless init --feed https://x --channel -x",
+            "bumpless init --feed https://x --network 1",
         ] {
             assert_eq!(Arguments::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_first_root_is_a_fingerprint_or_a_file_and_a_feed_an_address_or_a_folder() {
+        let init = |line: &str| match Arguments::try_parse_from(line.split(' ')).unwrap().verb {
+            Verb::Init(init) => init,
+            Verb::Ask(question) => panic!("{question:?}"),
+        };
+        let hash = "aB".repeat(32);
+        let here = std::env::current_dir().unwrap();
+        let given = init(&format!("bumpless init --feed https://x/y --feed stick --root {hash}"));
+        assert_eq!(given.feeds, ["https://x/y".to_owned(), here.join("stick").to_str().unwrap().to_owned()]);
+        assert_eq!(given.root, Some(Root::Sha256(hash.to_lowercase().parse().unwrap())));
+        assert_eq!((given.channel, given.config), (Channel::default(), CONFIG.into()));
+        for file in ["root.json".to_owned(), format!("./{hash}"), hash[1..].to_owned()] {
+            let given = init(&format!("bumpless init --feed /f --root {file} --channel beta"));
+            assert_eq!(given.root, Some(Root::File(std::path::absolute(file).unwrap())));
+            assert_eq!(given.channel.to_string(), "beta");
         }
     }
 

@@ -1,7 +1,9 @@
-//! `bumpless`, the operator's command: one request to the supervisor, its answer in words or as JSON.
+//! `bumpless`, the operator's command: one request to the supervisor, its answer in words or as JSON; and the first
+//! configuration, before there is a supervisor.
 //!
 //! ```text
-//!   arguments ─▶ Request ─▶ control socket ─▶ progress (stderr) … outcome (stdout) ─▶ exit code
+//!   arguments ─┬▶ Request ─▶ control socket ─▶ progress (stderr) … outcome (stdout) ─▶ exit code
+//!              └▶ init ─▶ feed ─▶ configuration and root
 //! ```
 //!
 //! Good path: the outcome goes to stdout, progress to stderr: on a terminal as one line that is written
@@ -14,6 +16,7 @@
 //!
 //! - [`arguments`]: the command line.
 //! - [`connection`]: the socket.
+//! - [`init`]: the first configuration.
 //! - [`report`]: a [`Status`](bumpless_control::status::Status) in words: a pure function.
 //! - [`listing`]: history, versions and outcomes in words.
 //! - [`dry_run`]: what an upgrade would do, in words.
@@ -31,12 +34,13 @@ use clap::Parser;
 pub mod arguments;
 pub mod connection;
 pub mod dry_run;
+pub mod init;
 pub mod listing;
 pub mod live;
 pub mod report;
 pub mod words;
 
-use arguments::Arguments;
+use arguments::{Arguments, Question, Verb};
 use connection::{Connection, ConnectionError};
 use live::{Live, Screen};
 
@@ -50,7 +54,11 @@ pub fn main() -> ExitCode {
 /// Asks and prints; the exit code.
 pub fn run(arguments: &Arguments, screen: Screen, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    match ask(arguments, screen, err) {
+    let question = match &arguments.verb {
+        Verb::Init(wanted) => return init::run(wanted, arguments.json, now, out, err),
+        Verb::Ask(question) => question,
+    };
+    match ask(arguments, question, screen, err) {
         Ok(outcome) if arguments.json => {
             print(out, &outcome.object().to_string());
             outcome.exit_code()
@@ -85,8 +93,13 @@ pub fn run(arguments: &Arguments, screen: Screen, out: &mut dyn Write, err: &mut
     }
 }
 
-fn ask(arguments: &Arguments, screen: Screen, err: &mut dyn Write) -> Result<Outcome, ConnectionError> {
-    let request = arguments.verb.request();
+fn ask(
+    arguments: &Arguments,
+    question: &Question,
+    screen: Screen,
+    err: &mut dyn Write,
+) -> Result<Outcome, ConnectionError> {
+    let request = question.request();
     let mut connection = Connection::open(&arguments.socket())?;
     connection.send(&request)?;
     let mut live = Live::new(if arguments.json { Screen::Nothing } else { screen });

@@ -29,6 +29,7 @@ pub mod proxy;
 mod staged;
 mod store;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -72,6 +73,14 @@ impl FirstRoot {
     /// The root of this network that came with the system's packages.
     pub fn shipped(network: Digest) -> FirstRoot {
         FirstRoot::Shipped(network, Path::new(NETWORKS).join(format!("{network}.json")))
+    }
+
+    /// The networks whose roots came with the system's packages.
+    pub fn networks() -> Vec<Digest> {
+        let names =
+            std::fs::read_dir(NETWORKS).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let network = |name: OsString| name.to_str()?.strip_suffix(".json")?.parse().ok();
+        names.filter_map(network).collect()
     }
 
     fn file(&self) -> Option<&Path> {
@@ -288,6 +297,16 @@ impl Feed {
         let mut there = self.clone();
         there.settings.places = places;
         there
+    }
+
+    /// The root in force, as it is kept.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not there any more.
+    pub fn root(&self) -> Result<Signed, FeedError> {
+        let mut roots = self.store.load()?.roots.into_iter();
+        let root = roots.find(|root| sha256(&root.bytes) == self.trusted.root_fingerprint());
+        root.ok_or(FeedError::Refused(Refused::NoRoot))
     }
 
     /// What is verified at this moment.
