@@ -68,6 +68,8 @@ pub struct Places {
     pub root: PathBuf,
     /// The fetcher.
     pub fetch: PathBuf,
+    /// Where packages put workers.
+    pub packages: PathBuf,
 }
 
 impl Settings {
@@ -88,6 +90,7 @@ impl Settings {
         line("jitter", duration(Duration::ZERO));
         line("allow_http_loopback", "true".to_owned());
         line("\n[fetch]\nprogram", path(&places.fetch));
+        line("\n[packages]\nfolder", path(&places.packages));
         line("\n[worker]\nheartbeat", duration(self.heartbeat));
         line("missed", self.missed.to_string());
         line("\n[upgrade]\nmode", quoted(if self.automatic { "auto" } else { "manual" }));

@@ -3,6 +3,7 @@
 //! ```text
 //!   <folder>/publisher/   keys and feed, served over HTTP through a tap
 //!   <folder>/artifacts/   stamped worker binaries
+//!   <folder>/packages/    workers that the system's packages brought, once one did
 //!   <folder>/etc/         config.toml, config.d/
 //!   <folder>/state/       the supervisor's state folder
 //!   <folder>/run/         its sockets
@@ -21,7 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bumpless_control::reply::Outcome;
 use bumpless_control::request::Request;
 use bumpless_control::status::Status;
-use bumpless_release::{Addition, Options as FeedOptions, Publisher, Server};
+use bumpless_release::{Addition, Options as FeedOptions, Publisher, Server, Terms, declare};
 use bumpless_shared::release::{Release, Version};
 use bumpless_shared::version::Range;
 use bumpless_worker::client::{Client, Options, Target};
@@ -87,6 +88,7 @@ impl World {
             feed: format!("http://{}", tap.address()),
             root: publisher.first_root(),
             fetch: binaries.fetch.clone(),
+            packages: at("packages"),
         };
         let world = World {
             folder,
@@ -243,6 +245,31 @@ impl World {
             std::fs::remove_file(&artifact)?;
             Ok(release)
         })
+    }
+
+    /// Installs the node's binary with this stamp as a package of the system: `node` and `node.json` in the
+    /// packages' folder, each replaced at once, as package managers do.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn package(&self, stamp: &Stamp, counter: u64) -> Result<Release> {
+        let artifact = self.folder.path().join("artifacts").join(stamp.release.as_str());
+        let folder = &self.places.packages;
+        if !folder.exists() {
+            std::fs::create_dir(folder)?;
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+        }
+        stamp::write(&self.node, &artifact, stamp)?;
+        std::fs::set_permissions(&artifact, std::fs::Permissions::from_mode(0o755))?;
+        let terms = Terms { counter, description: Some(stamp.description()), ..Terms::default() };
+        let declaration = declare(&artifact, terms)?;
+        let release = Release { version: declaration.release.clone(), sha256: declaration.sha256 };
+        let aside = folder.join("node.json.new");
+        std::fs::write(&aside, serde_json::to_vec(&declaration)?)?;
+        std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o644))?;
+        std::fs::rename(&artifact, folder.join("node"))?;
+        std::fs::rename(&aside, folder.join("node.json"))?;
+        Ok(release)
     }
 
     /// What is published from now on is as small as it gets: where many releases are, they are the work.

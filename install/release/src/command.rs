@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bumpless_shared::control::Description;
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::Version;
 use bumpless_trust::choice::targets;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::attest::{Attestation, attest};
 use crate::ceremony::Request;
 use crate::check::check;
+use crate::declare::{self, Terms, declare};
 use crate::error::PublishError;
 use crate::key::Key;
 use crate::password::Passwords;
@@ -240,6 +242,23 @@ enum Verb {
         /// Read the key's password from this file descriptor
         #[arg(long, value_name = "N")]
         password_fd: Option<u32>,
+    },
+    /// Write what lies beside a worker in a package of the system: FILE.json, without any feed or key
+    Declare {
+        /// The executable, under the name that it has in the package
+        file: PathBuf,
+        /// Place in the order; where the release is on a feed, too, the feed's number
+        #[arg(long)]
+        counter: u64,
+        /// For which machines; those like this one if absent
+        #[arg(long)]
+        target: Option<String>,
+        /// What the executable prints with --describe, where it does not run here
+        #[arg(long)]
+        describe_file: Option<PathBuf>,
+        /// It does not wait for a maintenance window
+        #[arg(long)]
+        urgent: bool,
     },
     /// Check a feed as a client would, and explain each check
     Verify {
@@ -473,10 +492,7 @@ fn perform(verb: Verb) -> Result<(), Box<dyn Error>> {
             println!("channel {name}: machines follow it with channel = \"{name}\" in the section [feed]");
         }
         Verb::Add { at, of, artifacts, release, target, describe_file, counter, urgent, commit } => {
-            let description = match describe_file {
-                Some(path) => Some(serde_json::from_slice(&std::fs::read(path)?)?),
-                None => None,
-            };
+            let description = describe_file.as_deref().map(described).transpose()?;
             let artifacts = match (target, &artifacts[..]) {
                 (Some(target), [one]) => vec![(target, one.into())],
                 (Some(_), _) => return Err("--target is for one artifact; say TARGET=FILE for each".into()),
@@ -567,6 +583,13 @@ fn perform(verb: Verb) -> Result<(), Box<dyn Error>> {
             let attestation = Attestation { release, counter, commit, artifacts };
             println!("{}", attest(&out, &root, &attestation, (&secret, &key))?.display());
         }
+        Verb::Declare { file, counter, target, describe_file, urgent } => {
+            let description = describe_file.as_deref().map(described).transpose()?;
+            let declaration = declare(&file, Terms { counter, description, target, urgent })?;
+            let written = declare::write(&file, &declaration)?;
+            println!("{} {}", declaration.release, declaration.sha256);
+            println!("{}", written.display());
+        }
         Verb::Verify { dir, root, channel } => {
             let feed = feed_in(&dir);
             let first = root.unwrap_or_else(|| feed.join(root_path(1)));
@@ -588,6 +611,11 @@ fn perform(verb: Verb) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// What an artifact printed with `--describe`, from a file.
+fn described(path: &Path) -> Result<Description, Box<dyn Error>> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
 /// Adds the artifacts of one release. What the first that runs here says of itself holds for all.
 fn add(
     publisher: &mut Publisher,
@@ -606,7 +634,7 @@ fn add(
         }
         let added = publisher.add(&path, release, addition)?;
         let entry = publisher.index().releases.iter().find(|entry| entry.release == *release);
-        described = entry.map(|entry| bumpless_shared::control::Description {
+        described = entry.map(|entry| Description {
             release: release.clone(),
             contract: entry.contract,
             protocol: entry.protocol,

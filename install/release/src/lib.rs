@@ -28,6 +28,7 @@
 //!   together; [`changes`]: what is signed, in words; [`attest`]: what a builder signs.
 //! - [`key`], [`keyring`], [`password`]: keys. - [`document`], [`signer`], [`published`]: the signed files, who
 //!   signs them, and which there are already.
+//! - [`declare`](mod@declare): what lies beside a worker in a package of the system, without any feed.
 //! - [`check`]: a whole client run against a folder, explained. - [`server`]: a loopback server to try it out.
 //! - [`command`]: the command line.
 
@@ -38,6 +39,7 @@ pub mod changes;
 pub mod channels;
 pub mod check;
 pub mod command;
+pub mod declare;
 pub mod desk;
 pub mod document;
 mod draft;
@@ -55,6 +57,7 @@ pub mod signer;
 
 pub use ceremony::Request;
 pub use channels::NotPromoted;
+pub use declare::{Terms, declare};
 pub use error::PublishError;
 pub use publisher::{Addition, Holders, Options, PublicKeys, Publisher, Spread};
 pub use rotation::KeyChange;

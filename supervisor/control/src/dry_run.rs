@@ -1,11 +1,12 @@
 //! What an upgrade would do now. Nothing is changed by asking, and the feed is not asked: what is said is
-//! said from the index that was verified last.
+//! said from the index that was verified last, and from the last look at the system's packages.
 
 use bumpless_shared::release::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::Unix;
-use crate::history::Index;
+use crate::history::{Index, Source};
+use crate::status::Refused;
 use crate::word::words;
 
 /// The answer.
@@ -21,12 +22,15 @@ pub struct DryRun {
     pub why_not: Option<String>,
     /// What stands before the start of an upgrade to that release, if there is one.
     pub obstacles: Vec<Obstacle>,
-    /// Every release of the index, the newest first.
+    /// Every release of the index and of the system's packages, the newest first.
     pub releases: Vec<Considered>,
-    /// The index.
-    pub index: Index,
+    /// Declarations of packages that are not believed; left out where each is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
+    /// The index; `None` where none was verified: then packages alone offer something.
+    pub index: Option<Index>,
     /// When its publisher last said that it is the newest.
-    pub signed_at: Unix,
+    pub signed_at: Option<Unix>,
     /// The last look at the feed that went through; `None`: none since the supervisor's start.
     pub checked_at: Option<Unix>,
     /// Why the last look did not go through.
@@ -72,14 +76,17 @@ words! {
     }
 }
 
-/// One release of the index.
+/// One release of the index or of a package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Considered {
     /// Its name.
     pub release: Version,
+    /// Who offers it; left out by supervisors that knew feeds alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// Whether it is where an upgrade would go.
     pub chosen: bool,
-    /// This machine's place in its rollout, 0 to 999.
+    /// This machine's place in its rollout, 0 to 999; 0 for a package, which has none.
     pub bucket: u16,
     /// From when on this machine may take it by itself; `None` where no stage reaches it.
     pub eligible_at: Option<Unix>,

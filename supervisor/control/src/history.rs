@@ -56,6 +56,16 @@ words! {
     }
 }
 
+words! {
+    /// On whose word a release runs here.
+    Source {
+        /// The publisher's: a signed index of the feed.
+        Feed = "feed",
+        /// The machine's administrator's: a package of the system.
+        Package = "package",
+    }
+}
+
 /// The signed index that an upgrade was decided on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
@@ -95,12 +105,16 @@ pub struct Entry {
     /// had been decided on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<Index>,
+    /// On whose word the release of an upgrade runs here, where `index` may stand, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
 }
 
 impl Entry {
     /// An entry that says no more than when and what.
     pub fn new(at: Unix, event: Event) -> Entry {
-        let (actor, from, to, reason, gap_ms, index) = (None, None, None, None, None, None);
-        Entry { schema: Schema, at, event, actor, from, to, reason, gap_ms, index }
+        let (actor, from, to, reason, gap_ms) = (None, None, None, None, None);
+        let (index, source) = (None, None);
+        Entry { schema: Schema, at, event, actor, from, to, reason, gap_ms, index, source }
     }
 }

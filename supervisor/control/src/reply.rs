@@ -156,6 +156,9 @@ pub struct Listed {
     pub installed: bool,
     /// Whether the feed offers it.
     pub offered: bool,
+    /// Whether a package of the system declares it; left out where none does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub packaged: bool,
     /// Why it is not chosen; `None` where it serves or could be chosen.
     pub why_not: Option<String>,
 }

@@ -5,6 +5,7 @@ use bumpless_shared::release::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::Unix;
+use crate::history::Source;
 use crate::schema::Schema;
 use crate::word::words;
 
@@ -38,6 +39,9 @@ pub struct Status {
     pub last: Option<Last>,
     /// The feed; `None` where none is configured.
     pub feed: Option<Feed>,
+    /// What the system's packages declare; left out where there is no folder for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<Packages>,
     /// What is wrong and stays wrong until something changes.
     pub alarms: Vec<Alarm>,
     /// One sentence or command; `None`: nothing.
@@ -62,6 +66,9 @@ pub struct Worker {
     pub release: Version,
     /// Of the bytes that run.
     pub sha256: Digest,
+    /// On whose word it runs; left out where its record cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// Of its authority; `None` where it has none and had none.
     pub term: Option<u64>,
     /// Its number.
@@ -268,6 +275,26 @@ pub struct Feed {
     pub checked_at: Option<Unix>,
     /// Why the last look did not go through.
     pub error: Option<String>,
+}
+
+/// What the system's packages declare, by the last look at their folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packages {
+    /// Where they put workers.
+    pub folder: String,
+    /// Releases that are declared.
+    pub declared: Vec<Version>,
+    /// What is not believed.
+    pub refused: Vec<Refused>,
+}
+
+/// A declaration, or the whole folder, is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The declaration, or the folder.
+    pub file: String,
+    /// What is wrong with which file, and what to do.
+    pub why: String,
 }
 
 /// What is wrong.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::dry_run::{Considered, DryRun, Hurdle, Obstacle, Stops};
-use crate::history::{Entry, Event, Index};
+use crate::history::{Entry, Event, Index, Source};
 use crate::reply::{Answer, Checked, Listed, Move, Outcome, Progress, Reply};
 use crate::request::{Access, Request};
 use crate::schema::Schema;
@@ -162,12 +162,18 @@ fn replies_are_written_and_read_like_this() {
         serving: false,
         installed: true,
         offered: true,
+        packaged: false,
         why_not: Some("held".into()),
     };
+    let packaged = Listed { offered: false, packaged: true, why_not: None, ..listed.clone() };
     let reason = || "because".to_owned();
     let done = |answer| Reply::Outcome(Outcome::Done { answer });
     let listed_line = format!(
         r#"{{"schema":1,"outcome":{{"result":"done","answer":{{"versions":[{{"release":"1.1.0","sha256":"{}","serving":false,"installed":true,"offered":true,"why_not":"held"}}]}}}}}}"#,
+        hash(1)
+    );
+    let packaged_line = format!(
+        r#"{{"schema":1,"outcome":{{"result":"done","answer":{{"versions":[{{"release":"1.1.0","sha256":"{}","serving":false,"installed":true,"offered":false,"packaged":true,"why_not":null}}]}}}}}}"#,
         hash(1)
     );
     for (reply, line) in [
@@ -209,6 +215,7 @@ fn replies_are_written_and_read_like_this() {
             r#"{"schema":1,"outcome":{"result":"done","answer":{"history":[{"schema":1,"at":5,"event":"cut"}]}}}"#,
         ),
         (done(Answer::Versions(vec![listed])), &listed_line),
+        (done(Answer::Versions(vec![packaged])), &packaged_line),
         (
             Reply::Outcome(Outcome::Refused { reason: reason() }),
             r#"{"schema":1,"outcome":{"result":"refused","reason":"because"}}"#,
@@ -240,6 +247,7 @@ fn replies_are_written_and_read_like_this() {
 fn a_dry_run_is_written_and_read_like_this() {
     let considered = |release, chosen, eligible_at, why_not| Considered {
         release: version(release),
+        source: None,
         chosen,
         bucket: 7,
         eligible_at,
@@ -255,8 +263,9 @@ fn a_dry_run_is_written_and_read_like_this() {
             considered("1.2.0", false, None, Some("later".into())),
             considered("1.1.0", true, Some(3), None),
         ],
-        index: Index { version: 412, sha256: Digest([1; 32]), keys: vec!["RWkey".into()] },
-        signed_at: 4,
+        refused: vec![],
+        index: Some(Index { version: 412, sha256: Digest([1; 32]), keys: vec!["RWkey".into()] }),
+        signed_at: Some(4),
         checked_at: Some(5),
         feed_error: None,
     };
@@ -270,9 +279,34 @@ fn a_dry_run_is_written_and_read_like_this() {
         ),
         hash(1)
     );
+    let packaged = DryRun {
+        obstacles: vec![],
+        releases: vec![Considered {
+            source: Some(Source::Package),
+            bucket: 0,
+            ..considered("1.1.0", true, Some(0), None)
+        }],
+        refused: vec![Refused { file: "/w/node.json".into(), why: "unknown field".into() }],
+        index: None,
+        signed_at: None,
+        checked_at: None,
+        ..dry_run.clone()
+    };
     let outcome = Outcome::Done { answer: Answer::DryRun(Box::new(dry_run)) };
     assert_eq!(outcome.object()["dry_run"]["to"], "1.1.0");
     let reply = Reply::Outcome(outcome);
+    assert_eq!(reply.line(), json);
+    assert_eq!(Reply::parse(json.as_bytes()).unwrap(), reply);
+
+    // Where packages alone offer something there is no index.
+    let json = concat!(
+        r#"{"schema":1,"outcome":{"result":"done","answer":{"dry_run":{"asked":null,"from":"1.0.0","to":"1.1.0","#,
+        r#""why_not":null,"obstacles":[],"releases":["#,
+        r#"{"release":"1.1.0","source":"package","chosen":true,"bucket":0,"eligible_at":0,"why_not":null}],"#,
+        r#""refused":[{"file":"/w/node.json","why":"unknown field"}],"#,
+        r#""index":null,"signed_at":null,"checked_at":null,"feed_error":null}}}}"#,
+    );
+    let reply = Reply::Outcome(Outcome::Done { answer: Answer::DryRun(Box::new(packaged)) });
     assert_eq!(reply.line(), json);
     assert_eq!(Reply::parse(json.as_bytes()).unwrap(), reply);
 }
@@ -296,6 +330,7 @@ fn worker(byte: u8, term: Option<u64>, figures: Option<Figures>) -> Worker {
     Worker {
         release: version("1.0.0"),
         sha256: Digest([byte; 32]),
+        source: None,
         term,
         instance: 3,
         pid: 1003,
@@ -320,7 +355,7 @@ fn a_full_status_is_written_and_read_like_this() {
         schema: Schema,
         supervisor: Supervisor { version: "0.1.0".into(), pid: 812, since: 9 },
         serving: Some(worker(1, Some(4), Some(figures))),
-        standby: Some(worker(2, None, None)),
+        standby: Some(Worker { source: Some(Source::Package), ..worker(2, None, None) }),
         draining: None,
         upgrade: Some(Upgrade {
             phase: Phase::Syncing,
@@ -366,6 +401,11 @@ fn a_full_status_is_written_and_read_like_this() {
             checked_at: Some(18),
             error: None,
         }),
+        packages: Some(Packages {
+            folder: "/w".into(),
+            declared: vec![version("1.4.0")],
+            refused: vec![Refused { file: "/w/x.json".into(), why: "a link".into() }],
+        }),
         alarms: vec![Alarm { at: 19, text: "disk".into() }],
         you_need_to_do: Some("bumpless unhold".into()),
     };
@@ -374,7 +414,7 @@ fn a_full_status_is_written_and_read_like_this() {
             r#"{{"schema":1,"supervisor":{{"version":"0.1.0","pid":812,"since":9}},"#,
             r#""serving":{{"release":"1.0.0","sha256":"{}","term":4,"instance":3,"pid":1003,"since":10,"#,
             r#""figures":{{"memory":1,"connections":2,"lag":3,"logbook":4,"requests_per_second":5,"errors_permille":6,"p99_us":7,"at":8}}}},"#,
-            r#""standby":{{"release":"1.0.0","sha256":"{}","term":null,"instance":3,"pid":1003,"since":10,"figures":null}},"#,
+            r#""standby":{{"release":"1.0.0","sha256":"{}","source":"package","term":null,"instance":3,"pid":1003,"since":10,"figures":null}},"#,
             r#""draining":null,"#,
             r#""upgrade":{{"phase":"syncing","from":"1.0.0","to":"1.1.0","since":11,"attempt":1,"attempts":3,"#,
             r#""progress":{{"done":1,"total":2}},"deadline":12,"text":null,"rehearsal":1}},"#,
@@ -384,6 +424,7 @@ fn a_full_status_is_written_and_read_like_this() {
             r#""quarantined":[{{"release":"1.2.0","sha256":"{}","reason":"died","at":16,"output":"oh"}}],"#,
             r#""last":{{"result":"rolled_back","from":"1.0.0","to":"1.2.0","at":17,"gap_ms":1.4,"reason":"died"}},"#,
             r#""feed":{{"channel":"stable","urls":["https://x"],"checked_at":18,"error":null}},"#,
+            r#""packages":{{"folder":"/w","declared":["1.4.0"],"refused":[{{"file":"/w/x.json","why":"a link"}}]}},"#,
             r#""alarms":[{{"at":19,"text":"disk"}}],"you_need_to_do":"bumpless unhold"}}"#,
         ),
         hash(1),
@@ -412,6 +453,7 @@ fn an_empty_status_has_every_key() {
         quarantined: Vec::new(),
         last: None,
         feed: None,
+        packages: None,
         alarms: Vec::new(),
         you_need_to_do: None,
     };
@@ -442,10 +484,11 @@ fn a_history_line_has_what_applies_and_nothing_else() {
         reason: Some("why".into()),
         gap_ms: Some(0.5),
         index: Some(Index { version: 412, sha256: Digest([3; 32]), keys: vec!["RWkey".into()] }),
+        source: Some(Source::Feed),
         ..Entry::new(5, Event::Committed)
     };
     let json = format!(
-        r#"{{"schema":1,"at":5,"event":"committed","actor":0,"from":{{"version":"1.0.0","sha256":"{}"}},"to":{{"version":"1.1.0","sha256":"{}"}},"reason":"why","gap_ms":0.5,"index":{{"version":412,"sha256":"{}","keys":["RWkey"]}}}}"#,
+        r#"{{"schema":1,"at":5,"event":"committed","actor":0,"from":{{"version":"1.0.0","sha256":"{}"}},"to":{{"version":"1.1.0","sha256":"{}"}},"reason":"why","gap_ms":0.5,"index":{{"version":412,"sha256":"{}","keys":["RWkey"]}},"source":"feed"}}"#,
         hash(1),
         hash(2),
         hash(3)
@@ -481,6 +524,9 @@ fn every_word_is_its_own_and_reads_back() {
     }
     for word in ["busy", "hold", "room", "manual", "retry", "time"] {
         assert!(!matches!(Hurdle::from(word.to_owned()), Hurdle::Other(_)), "{word}");
+    }
+    for word in ["feed", "package"] {
+        assert!(!matches!(Source::from(word.to_owned()), Source::Other(_)), "{word}");
     }
     for word in ["everybody", "supervisor"] {
         assert!(!matches!(Stops::from(word.to_owned()), Stops::Other(_)), "{word}");

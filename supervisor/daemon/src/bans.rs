@@ -15,6 +15,7 @@
 
 use bumpless_shared::release::Release;
 use bumpless_trust::Trusted;
+use bumpless_trust::document::IndexDocument;
 
 use crate::upgrade::rules::Forbidden;
 
@@ -47,6 +48,14 @@ impl Bans {
     pub fn learn(&mut self, trusted: &Trusted) {
         if trusted.index().is_some() {
             *self = Bans::of(trusted);
+        }
+    }
+
+    /// The index that says so, where there is one.
+    pub fn index(&self) -> Option<&IndexDocument> {
+        match self {
+            Bans::NoFeed | Bans::Unknown(_) => None,
+            Bans::Index(trusted) => trusted.index(),
         }
     }
 

@@ -61,6 +61,8 @@ pub struct Config {
     pub feed: Feed,
     /// How they are fetched.
     pub fetch: Fetch,
+    /// Workers that the system's packages brought.
+    pub packages: Packages,
     /// Which of them come to this machine, and when.
     pub rollout: Rollout,
     /// What is asked of a worker.
@@ -85,7 +87,7 @@ pub enum Revoked {
 #[serde(default, deny_unknown_fields)]
 pub struct Feed {
     /// Base addresses (`https://…`) or folders (an absolute path), tried in order. Empty: no feed, and
-    /// nothing is upgraded.
+    /// nothing is upgraded but by the system's packages.
     pub urls: Vec<String>,
     /// The first root of trust, a file; later roots are reached from it. One of `root`, `root_sha256` and
     /// `network` is needed until a root is kept.
@@ -96,7 +98,7 @@ pub struct Feed {
     pub network: Option<Digest>,
     /// Which of the feed's channels to follow.
     pub channel: Channel,
-    /// Time between two looks.
+    /// Time between two looks, at the system's packages, too.
     #[serde(deserialize_with = "duration")]
     pub check_every: Duration,
     /// Each look is later by a part of this, another one for each machine and each look, so that a thousand
@@ -133,6 +135,15 @@ pub struct Fetch {
     /// What the feed is reached through; `None`: nothing, whatever the environment says.
     #[serde(deserialize_with = "proxy")]
     pub proxy: Option<Proxy>,
+}
+
+/// Workers that the system's packages brought.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Packages {
+    /// Where they lie, each with its declaration beside it. What others than root could have written there is
+    /// refused. There need not be such a folder.
+    pub folder: PathBuf,
 }
 
 /// Which proxy.
@@ -184,7 +195,7 @@ pub struct Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The supervisor, as soon as the feed offers a release that may run here.
+    /// The supervisor, as soon as the feed offers a release that may run here, or a package declares one.
     Auto,
     /// An operator, with `bumpless upgrade`.
     Manual,
@@ -286,6 +297,7 @@ impl Default for Config {
             revoked: Revoked::Run,
             feed: Feed::default(),
             fetch: Fetch::default(),
+            packages: Packages::default(),
             rollout: Rollout::default(),
             worker: Worker::default(),
             upgrade: Upgrade::default(),
@@ -322,6 +334,12 @@ impl Default for Fetch {
             min_rate: 8 * 1024,
             proxy: None,
         }
+    }
+}
+
+impl Default for Packages {
+    fn default() -> Packages {
+        Packages { folder: PathBuf::from("/usr/lib/bumpless/workers") }
     }
 }
 

@@ -9,22 +9,24 @@
 
 mod dry_run;
 mod operator;
+mod packages;
 mod reports;
 mod rollout;
 pub(crate) mod trust;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bumpless_control::history::{Entry, Event as Happening};
+use bumpless_control::history::{Entry, Event as Happening, Source};
 use bumpless_control::status::{Amount, Phase};
 use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::control::{Command, Instance};
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::Release;
 use bumpless_trust::time::Utc;
-use bumpless_trust::{Choice, Refused, Role, Trusted};
+use bumpless_trust::{Choice, Origin, Refused, Role, Trusted};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
@@ -38,6 +40,7 @@ use crate::feed::{self, Feed, FeedError, Notice, Staged, Trouble};
 use crate::ledger::{Cause, Ledger};
 use crate::looks::{self, Look};
 use crate::pace::Pace;
+use crate::packages::Packages;
 use crate::records::hold::Hold;
 use crate::releases::{InstallError, Record};
 use crate::status;
@@ -45,6 +48,7 @@ use crate::upgrade::retry::Next;
 use crate::upgrade::{Acquired, Ask, Attempt, Effect, Event, Moment, Rules, Said, State, Verdict};
 use crate::windows::Gate;
 use operator::{Pending, Waiter};
+use packages::source;
 use trust::FromFolder;
 
 /// How often what could not be written or removed is tried again.
@@ -56,9 +60,11 @@ const OVERSLEPT: Duration = Duration::from_millis(250);
 /// Longest sleep.
 const FAR: Duration = Duration::from_secs(3600);
 
-/// What the feed's tasks bring back.
+/// What the tasks of feed and packages bring back.
 #[derive(Debug)]
 pub enum Fed {
+    /// The packages were looked at.
+    Packages(Arc<Packages>),
     /// A refresh has ended; the feed comes home.
     Refreshed(Box<Feed>, Result<(), (Trouble, String)>),
     /// A feed that could not be opened at the start now could, or still cannot.
@@ -107,8 +113,10 @@ pub struct Driver {
     left: Option<Box<Trusted>>,
     /// What it is opened with; none where that cannot be said.
     settings: Option<feed::Settings>,
-    /// It is away, or being opened.
+    /// It is away, or being opened, or where there is none the packages are being looked at.
     away: bool,
+    /// What they declare, by the last look.
+    packages: Arc<Packages>,
     /// Operators' folders that are still to be looked into.
     folders: VecDeque<FromFolder>,
     /// The folder that the upgrade under way comes from.
@@ -201,6 +209,7 @@ impl Driver {
             }
         };
         let next_check = Instant::now() + looks::first(&edge.machine_id(), &edge.config.feed);
+        let packages = Arc::new(Packages::unseen(&edge.config.packages.folder));
         Driver {
             edge,
             state,
@@ -213,6 +222,7 @@ impl Driver {
             left: None,
             settings,
             away: false,
+            packages,
             folders: VecDeque::new(),
             folder: None,
             feed_state,
@@ -289,7 +299,7 @@ impl Driver {
         let tick = self.state.next_tick(&self.rules).map(|Moment(since)| self.born + since);
         let tidy = (self.owes_work()).then_some(self.next_tidy);
         let check = self.checks().then_some(self.next_check);
-        let window = self.window_check.filter(|_| self.may_look() && self.may_begin()).map(on_the_wall);
+        let window = self.window_check.filter(|_| !self.away && self.may_begin()).map(on_the_wall);
         let expiry = self.next_expiry(unix_now()).map(on_the_wall);
         let far = Instant::now() + FAR;
         [tick, tidy, check, window, expiry].into_iter().flatten().fold(far, Instant::min)
@@ -299,11 +309,11 @@ impl Driver {
         matches!(self.state, State::Vacant | State::Steady(_))
     }
 
-    /// Whether the feed is looked at by itself: also in the middle of an upgrade, whose release the publisher
-    /// may forbid at any time.
+    /// Whether feed and packages are looked at by itself: also in the middle of an upgrade, whose release the
+    /// publisher may forbid at any time.
     fn checks(&self) -> bool {
         let ends = matches!(self.state, State::Stopping { .. } | State::Stopped);
-        self.may_look() && !ends
+        !self.away && !ends
     }
 
     fn owes_work(&self) -> bool {
@@ -408,7 +418,7 @@ impl Driver {
         }
         let opened = self.window_check.is_some_and(|at| at <= wall);
         // The last look went well: before it is called silent, the feed is asked once more.
-        let silent = self.next_expiry(wall).is_some_and(|at| at <= wall);
+        let silent = self.has_places() && self.next_expiry(wall).is_some_and(|at| at <= wall);
         if self.checks() && (now >= self.next_check || self.may_begin() && (opened || silent)) {
             self.check(Pending::Automatic);
         }
@@ -472,9 +482,9 @@ impl Driver {
         }
     }
 
-    // ------------------------------------------------------------------------------------- the feed
+    // ------------------------------------------------------------------------ the feed, and packages
 
-    /// Asks the feed; what is found is decided in [`Self::refreshed`].
+    /// Looks at the packages and asks the feed; what is found is decided in [`Self::refreshed`].
     fn check(&mut self, who: Pending) {
         self.pending.push(who);
         self.errand();
@@ -485,12 +495,14 @@ impl Driver {
         self.settings.as_ref().is_some_and(|settings| !settings.places.is_empty())
     }
 
-    /// Whether that can be done now.
-    fn may_look(&self) -> bool {
-        !self.away && self.has_places()
+    /// Why the last look at the feed did not go through, if that is missed: packages need none.
+    fn feed_error(&self) -> Option<&String> {
+        let follows = !self.edge.config.feed.urls.is_empty();
+        self.feed_state.error.as_ref().filter(|_| follows || self.packages.is_empty())
     }
 
-    /// Sends the feed, once it is at home, to its places for those who wait, and then into operators' folders.
+    /// Looks at the packages for those who wait and sends the feed, once it is at home, to its places, and then
+    /// into operators' folders.
     fn errand(&mut self) {
         if self.away {
             return;
@@ -498,29 +510,36 @@ impl Driver {
         if self.pending.is_empty() {
             return self.next_folder();
         }
-        let fed = self.fed.clone();
-        match (self.feed.take(), self.settings.clone()) {
-            (Some(mut feed), _) => {
+        let (packages, fed) = (self.look_at_packages(), self.fed.clone());
+        let Some(settings) = self.settings.clone().filter(|_| self.has_places()) else {
+            self.away = true;
+            tokio::task::spawn_local(packages);
+            return;
+        };
+        match self.feed.take() {
+            Some(mut feed) => {
                 self.leaves(&feed);
                 tokio::task::spawn_local(async move {
+                    packages.await;
                     let result = feed.refresh(unix_now()).await;
                     let result = result.map(|_| ()).map_err(|error| (error.trouble(), error.to_string()));
                     let _ = fed.send(Fed::Refreshed(feed, result));
                 });
             }
-            (None, Some(settings)) => {
+            None => {
                 self.away = true;
                 tokio::task::spawn_local(async move {
+                    packages.await;
                     let opened = Feed::establish(settings).await;
                     let _ = fed.send(Fed::Opened(opened.map(|(feed, notices)| (Box::new(feed), notices))));
                 });
             }
-            (None, None) => {}
         }
     }
 
     fn fed(&mut self, fed: Fed) {
         match fed {
+            Fed::Packages(seen) => self.packages_seen(seen),
             Fed::Refreshed(feed, result) => {
                 self.bans.learn(feed.trusted());
                 self.feed = Some(feed);
@@ -583,11 +602,7 @@ impl Driver {
 
     fn refreshed(&mut self, result: Result<(), (Trouble, String)>) {
         let now = unix_now();
-        self.looks += 1;
-        let ended = if result.is_ok() { Look::Well } else { Look::Failed };
-        let wait = looks::next(&self.edge.machine_id(), self.looks, ended, &self.edge.config.feed);
-        self.next_check = Instant::now() + wait;
-        self.window_check = self.next_opening(now);
+        self.look_ended(if result.is_ok() { Look::Well } else { Look::Failed });
         match (&result, &self.feed_state.error) {
             (Ok(()), Some(_)) => self.ledger.append(&Entry::new(now, Happening::FeedWell)),
             (Err((trouble, why)), known) if known.as_ref() != Some(why) => match trouble {
@@ -616,6 +631,14 @@ impl Driver {
         for pending in std::mem::take(&mut self.pending) {
             self.decide(pending);
         }
+    }
+
+    /// When to look again.
+    fn look_ended(&mut self, ended: Look) {
+        self.looks += 1;
+        let wait = looks::next(&self.edge.machine_id(), self.looks, ended, &self.edge.config.feed);
+        self.next_check = Instant::now() + wait;
+        self.window_check = self.next_opening(unix_now());
     }
 
     /// Spreads machines that wait for the same moment over so long.
@@ -694,15 +717,18 @@ impl Driver {
     fn begin_fetch(&mut self) {
         self.acquisition += 1;
         let (acquisition, fed) = (self.acquisition, self.fed.clone());
-        let (Some(choice), Some(feed)) = (self.choice.clone(), self.feed.as_ref()) else {
-            let verdict = Verdict::Unknown("the feed is busy".into());
-            let _ = fed.send(Fed::Fetched(acquisition, Err(verdict)));
-            return;
+        let undecided = |why: String| {
+            let _ = fed.send(Fed::Fetched(acquisition, Err(Verdict::Unknown(why))));
         };
+        let Some(choice) = self.choice.clone() else { return undecided("nothing is chosen".into()) };
         if let Some(short) = self.no_room(&choice) {
-            let _ = fed.send(Fed::Fetched(acquisition, Err(of_feed(&short))));
-            return;
+            return undecided(short.to_string());
         }
+        match choice.origin() {
+            Origin::Index(_) => {}
+            Origin::Package => return self.begin_copy(&choice),
+        }
+        let Some(feed) = self.feed.as_ref() else { return undecided("the feed is busy".into()) };
         let feed = match &self.folder {
             Some(folder) => feed.at(vec![folder.clone()]),
             None => Feed::clone(feed),
@@ -802,7 +828,7 @@ impl Driver {
         if let Some(Hold { reason, .. }) = self.ledger.hold() {
             return Err(Waits { why: format!("held: {reason}"), until: None });
         }
-        if !self.has_places() {
+        if source(choice) == Source::Feed && !self.has_places() {
             let why =
                 "no feed is configured (feed.urls); `bumpless upgrade --from DIR` takes it from a folder";
             return Err(Waits { why: why.into(), until: None });

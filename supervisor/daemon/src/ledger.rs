@@ -2,7 +2,7 @@
 //! quarantine, hold, alarms. None of it can stop a kill or a resume: a record that cannot be written
 //! holds in memory and is written later.
 
-use bumpless_control::history::{Entry, Event as Happening, Index};
+use bumpless_control::history::{Entry, Event as Happening, Index, Source};
 use bumpless_control::status::{self, Alarm, Ending, Last};
 use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::digest::Digest;
@@ -33,8 +33,8 @@ pub struct Ledger {
     hold: HoldFile,
     alarms: Vec<(Cause, Alarm)>,
     last: Option<Last>,
-    /// The release that an upgrade was begun to last, and the index that this was decided on.
-    begun: Option<(Digest, Index)>,
+    /// The release that an upgrade was begun to last, and what this was decided on.
+    begun: Option<(Digest, Option<Index>, Option<Source>)>,
 }
 
 /// What an alarm is about, and so when it is over.
@@ -48,6 +48,8 @@ pub enum Cause {
     Expired,
     /// What is committed must not run. Over when something else is committed, or it may again.
     Revoked,
+    /// What a package declares is refused. Over when a look finds nothing to refuse.
+    Package,
 }
 
 impl Ledger {
@@ -254,13 +256,16 @@ impl Ledger {
             Verdict::Bad(_) | Verdict::Wrong(_) | Verdict::Unknown(_) => Some(verdict.reason().to_owned()),
             Verdict::RolledBack(_) | Verdict::Withdrawn(_) => Some(verdict.reason().to_owned()),
         };
+        let begun = self.begun.clone().filter(|(begun, ..)| *begun == sha256);
+        let (index, source) = begun.map(|(_, index, source)| (index, source)).unwrap_or_default();
         let entry = Entry {
             actor: attempt.by,
             from: attempt.from.clone(),
             to: Some(attempt.to.clone()),
             reason,
             gap_ms: gap_us.map(gap_ms),
-            index: self.begun.clone().filter(|(begun, _)| *begun == sha256).map(|(_, index)| index),
+            index,
+            source,
             ..Entry::new(now, event)
         };
         self.append(&entry);
@@ -321,8 +326,8 @@ fn line(entry: &Entry) -> String {
 }
 
 /// The release that an upgrade was begun to, and what that was decided on.
-fn decided_on(entry: &Entry) -> Option<(Digest, Index)> {
-    Some((entry.to.as_ref()?.sha256, entry.index.clone()?))
+fn decided_on(entry: &Entry) -> Option<(Digest, Option<Index>, Option<Source>)> {
+    Some((entry.to.as_ref()?.sha256, entry.index.clone(), entry.source.clone()))
 }
 
 fn last_of(entry: &Entry) -> Option<Last> {
@@ -431,7 +436,9 @@ mod tests {
     }
 
     fn begins(ledger: &mut Ledger, to: u8, index: Option<Index>) {
-        let entry = Entry { to: Some(release(to)), index, ..Entry::new(1, Happening::UpgradeStarted) };
+        let source = Some(if index.is_some() { Source::Feed } else { Source::Package });
+        let entry =
+            Entry { to: Some(release(to)), index, source, ..Entry::new(1, Happening::UpgradeStarted) };
         ledger.append(&entry);
     }
 
@@ -443,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_an_upgrade_names_the_index_that_it_was_decided_on_also_after_a_restart() {
+    fn the_end_of_an_upgrade_names_what_it_was_decided_on_also_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::new(dir.path(), dir.path());
         let mut ledger = Ledger::open(&paths, 0);
@@ -455,7 +462,9 @@ mod tests {
         // Another release's index is not its own, and that of an earlier try is not that of a later one.
         assert_eq!(concludes(&mut ledger, 1).index, None);
         begins(&mut ledger, 2, None);
-        assert_eq!(concludes(&mut ledger, 2).index, None);
-        assert_eq!(concludes(&mut Ledger::open(&paths, 0), 2).index, None);
+        for mut ledger in [ledger, Ledger::open(&paths, 0)] {
+            let end = concludes(&mut ledger, 2);
+            assert_eq!((end.index, end.source), (None, Some(Source::Package)));
+        }
     }
 }

@@ -11,7 +11,8 @@
 //! - [`driver`]: waits, steps, performs. [`effects`]: the edge that acts.
 //! - [`start`]: from a configuration file to a running driver, taking living workers back.
 //! - [`feed`], [`releases`]: from a feed to a verified, installed release; `bumpless_trust` decides.
-//!   [`bans`]: what the publisher forbids, also while the feed cannot be asked. [`looks`]: when it is asked.
+//!   [`packages`]: workers that the system's packages brought. [`bans`]: what the publisher forbids, also while
+//!   the feed cannot be asked. [`looks`]: when it is asked.
 //! - [`records`]: what is durable. [`ledger`]: what is remembered for people.
 //! - [`windows`]: when an upgrade may begin by itself.
 //! - [`sockets`]: the groups of UDP sockets that workers share. [`launch`], [`alive`]: processes.
@@ -35,6 +36,7 @@ pub mod launch;
 pub mod ledger;
 pub mod looks;
 pub mod pace;
+pub mod packages;
 #[cfg(test)]
 mod power;
 pub mod records;

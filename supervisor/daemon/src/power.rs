@@ -88,7 +88,7 @@ fn install(paths: &Paths, number: u8) {
         contract: Range { min: 1, max: 1 },
         protocol: Range { min: 1, max: 1 },
         state: StateRange { read_min: 1, read_max: 1, write: 1 },
-        index_version: 1,
+        index_version: Some(1),
         index_sha256: None,
         index_keys: vec![],
         source: Source::Feed,

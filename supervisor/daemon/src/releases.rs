@@ -27,7 +27,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use bumpless_control::history::Index;
+use bumpless_control::history::{self, Index};
 use bumpless_os::disk::{self, sync_dir};
 use bumpless_os::durable::{self, create_dirs, replace};
 use bumpless_shared::control::StateRange;
@@ -35,7 +35,7 @@ use bumpless_shared::digest::Digest;
 use bumpless_shared::release::{Release, Version};
 use bumpless_shared::version::Range;
 use bumpless_trust::document::Artifact;
-use bumpless_trust::{Choice, Evidence};
+use bumpless_trust::{Choice, Origin};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ const CHUNK: usize = 256 * 1024;
 /// `release.json` of this form.
 const SCHEMA: u32 = 1;
 
-/// `release.json`: what the index said when the release was installed.
+/// `release.json`: what the index, or a package, said when the release was installed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
@@ -68,9 +68,10 @@ pub struct Record {
     pub protocol: Range,
     /// Versions of the logical state stream that it reads and writes.
     pub state: StateRange,
-    /// The index that offered it.
-    pub index_version: u64,
-    /// SHA-256 of that index; absent in what was installed before this was kept.
+    /// The index that offered it; absent where a package did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_version: Option<u64>,
+    /// SHA-256 of that index; absent in what was installed before this was kept, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index_sha256: Option<Digest>,
     /// The public keys that had signed it.
@@ -90,10 +91,22 @@ pub enum Source {
     Package,
 }
 
+impl From<Source> for history::Source {
+    fn from(source: Source) -> history::Source {
+        match source {
+            Source::Feed => history::Source::Feed,
+            Source::Package => history::Source::Package,
+        }
+    }
+}
+
 impl Record {
     fn of(choice: &Choice) -> Record {
         let Release { version, sha256 } = choice.release();
-        let Evidence { version: index_version, sha256: index_sha256, keys } = choice.evidence().clone();
+        let (source, index) = match choice.origin() {
+            Origin::Index(evidence) => (Source::Feed, Some(evidence)),
+            Origin::Package => (Source::Package, None),
+        };
         Record {
             schema: SCHEMA,
             release: version,
@@ -103,17 +116,17 @@ impl Record {
             contract: choice.contract(),
             protocol: choice.protocol(),
             state: choice.state(),
-            index_version,
-            index_sha256: Some(index_sha256),
-            index_keys: keys,
-            source: Source::Feed,
+            index_version: index.map(|index| index.version),
+            index_sha256: index.map(|index| index.sha256),
+            index_keys: index.map(|index| index.keys.clone()).unwrap_or_default(),
+            source,
         }
     }
 
     /// The index that it was installed on, as far as that was kept.
     pub fn index(&self) -> Option<Index> {
-        let keys = self.index_keys.clone();
-        self.index_sha256.map(|sha256| Index { version: self.index_version, sha256, keys })
+        let (version, sha256) = self.index_version.zip(self.index_sha256)?;
+        Some(Index { version, sha256, keys: self.index_keys.clone() })
     }
 
     /// Which release it is about.
@@ -427,7 +440,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// SHA-256 of a whole file, wherever its position is.
-fn hash(file: &File) -> io::Result<Digest> {
+pub(crate) fn hash(file: &File) -> io::Result<Digest> {
     let (mut hash, mut buffer, mut at) = (Sha256::new(), vec![0; CHUNK], 0);
     loop {
         match file.read_at(&mut buffer, at)? {

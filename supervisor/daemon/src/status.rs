@@ -1,6 +1,7 @@
 //! The sequence's state in the words of the local API. Pure.
 
 use bumpless_control::Unix;
+use bumpless_control::history::Source;
 use bumpless_control::status::{Amount, Figures, Phase, Upgrade, Worker as Shown};
 use bumpless_shared::control::{Heartbeat, Term};
 use bumpless_shared::release::Release;
@@ -188,6 +189,7 @@ pub fn forbidden(state: &State, committed: &Release, why: &str, policy: Revoked)
 /// A worker, with what its handle knows.
 pub fn shown(
     worker: &Worker,
+    source: Option<Source>,
     term: Option<Term>,
     pid: i32,
     since: Unix,
@@ -207,6 +209,7 @@ pub fn shown(
     Shown {
         release: worker.release.version.clone(),
         sha256: worker.release.sha256,
+        source,
         term,
         instance: worker.instance,
         pid,

@@ -99,16 +99,17 @@ impl FromStr for Root {
 pub enum Question {
     /// What runs, what is going on, what comes next and why not now
     Status,
-    /// Look at the feed now
+    /// Look at the feed and the system's packages now
     Check,
     /// Upgrade to the newest release that may run here, or to VERSION, and wait for the end
     ///
     /// Ending this command does not end the upgrade. It goes at once: maintenance windows (upgrade.windows in
     /// config.toml) are for upgrades that begin by themselves.
     ///
-    /// With --dry-run nothing is changed: it says for every release of the feed whether it would be chosen and
-    /// why not, and what stands before the start. It goes by what was verified last, without asking the feed
-    /// (`bumpless check` asks it).
+    /// With --dry-run nothing is changed: it says for every release of the feed and of the system's packages
+    /// whether it would be chosen and why not, which declarations of packages are refused and what to do, and what
+    /// stands before the start. It goes by what was verified last, without asking the feed (`bumpless check` asks
+    /// it).
     ///
     /// With --rehearse it hands over three times before the real probation: it cuts over, serves for a
     /// moment (upgrade.rehearsal in config.toml), hands back, and cuts over again to a second instance. If
@@ -163,7 +164,7 @@ pub enum Question {
         #[arg(short = 'n', long, default_value_t = 20)]
         limit: u32,
     },
-    /// Releases that are installed here or offered by the feed
+    /// Releases that are installed here, offered by the feed or declared by packages
     Versions,
     /// What this machine believes about releases, and on whose word
     Trust {

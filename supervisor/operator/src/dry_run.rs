@@ -1,15 +1,16 @@
 //! What an upgrade would do, in words: what is chosen, what stands before its start, and what each release of
-//! the feed is to this machine.
+//! the feed and of the system's packages is to this machine.
 
 use bumpless_control::Unix;
 use bumpless_control::dry_run::{Considered, DryRun, Hurdle, Obstacle, Stops};
+use bumpless_control::history::Source;
+use bumpless_control::status::Refused;
 
 use crate::words::{clause, course, relative, safe, when};
 
 /// Pure: the same answer and moment give the same text. Ends with an end of line.
 pub fn dry_run(foreseen: &DryRun, now: Unix) -> String {
-    let DryRun { asked, from, to, why_not, obstacles, releases, index, signed_at, checked_at, feed_error } =
-        foreseen;
+    let DryRun { asked, from, to, why_not, obstacles, refused, index, checked_at, feed_error, .. } = foreseen;
     let mut text = String::from("Nothing was changed, and the feed was not asked.\n");
     let command =
         asked.as_ref().map_or("bumpless upgrade".into(), |asked| format!("bumpless upgrade {asked}"));
@@ -26,17 +27,34 @@ pub fn dry_run(foreseen: &DryRun, now: Unix) -> String {
     if to.is_some() && obstacles.is_empty() {
         text += "    Nothing stands before its start; the supervisor begins it by itself at its next look.\n";
     }
-    let seen = checked_at.map_or("not looked for since the supervisor's start".into(), |at| {
-        format!("verified {}", relative(at, now))
-    });
-    text += &format!("\nReleases in index {}, {seen}, signed {}:\n", index.version, when(*signed_at, now));
+    let (packaged, offered): (Vec<_>, Vec<_>) =
+        foreseen.releases.iter().partition(|release| release.source == Some(Source::Package));
+    let parts = |releases: &[&Considered]| match releases {
+        [] => "    none\n".to_owned(),
+        some => some.iter().map(|release| release_part(release, now)).collect(),
+    };
+    if let Some(index) = index {
+        let seen = checked_at.map_or("not looked for since the supervisor's start".into(), |at| {
+            format!("verified {}", relative(at, now))
+        });
+        let signed = foreseen.signed_at.map_or(String::new(), |at| format!(", signed {}", when(at, now)));
+        text += &format!("\nReleases in index {}, {seen}{signed}:\n", index.version);
+    }
     if let Some(error) = feed_error {
         text += &format!("    (The last look FAILED: {}.)\n", clause(error));
     }
-    if releases.is_empty() {
-        text += "    none\n";
+    if index.is_some() {
+        text += &parts(&offered);
     }
-    text + &releases.iter().map(|release| release_part(release, now)).collect::<String>()
+    if !packaged.is_empty() || !refused.is_empty() || index.is_none() {
+        text += &format!("\nReleases of this system's packages:\n{}", parts(&packaged));
+    }
+    text + &refused.iter().map(refused_part).collect::<String>()
+}
+
+/// A declaration that is not believed.
+pub fn refused_part(Refused { file: _, why }: &Refused) -> String {
+    format!("    REFUSED: {}.\n", clause(why))
 }
 
 fn obstacle_part(obstacle: &Obstacle) -> String {
@@ -55,7 +73,7 @@ fn obstacle_part(obstacle: &Obstacle) -> String {
 }
 
 fn release_part(considered: &Considered, now: Unix) -> String {
-    let Considered { release, chosen, bucket, eligible_at, why_not } = considered;
+    let Considered { release, source, chosen, bucket, eligible_at, why_not } = considered;
     let release = release.as_str();
     let verdict = match (chosen, why_not) {
         (true, _) => "chosen".to_owned(),
@@ -67,5 +85,11 @@ fn release_part(considered: &Considered, now: Unix) -> String {
         Some(at) => format!("opens to this machine {}", relative(*at, now)),
         None => "reaches this machine by no stage".to_owned(),
     };
-    format!("  {release:<12} {verdict}\n               bucket {bucket} of 1000, {open}\n")
+    let stages = match source {
+        Some(Source::Package) => String::new(),
+        Some(Source::Feed | Source::Other(_)) | None => {
+            format!("               bucket {bucket} of 1000, {open}\n")
+        }
+    };
+    format!("  {release:<12} {verdict}\n{stages}")
 }

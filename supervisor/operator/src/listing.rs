@@ -95,7 +95,7 @@ fn valid(expires: Unix, now: Unix) -> String {
 }
 
 fn entry(entry: &Entry) -> String {
-    let Entry { schema: _, at, event, actor, from, to, reason, gap_ms, index } = entry;
+    let Entry { schema: _, at, event, actor, from, to, reason, gap_ms, index, source } = entry;
     let mut line = format!("{}  {}", date(*at), happened(event));
     line += &match (from, to) {
         (Some(from), Some(to)) => format!(", {} to {}", from.version, to.version),
@@ -104,6 +104,9 @@ fn entry(entry: &Entry) -> String {
     };
     if let Some(index) = index {
         line += &format!(", decided on index {}", index.version);
+    }
+    if let Some(source) = source {
+        line += &format!(", source: {}", safe(source.as_str()));
     }
     if let Some(ms) = gap_ms {
         line += &format!(", nothing served for {}", milliseconds(*ms));
@@ -146,9 +149,14 @@ fn happened(event: &Event) -> String {
 }
 
 fn listed(listed: &Listed) -> String {
-    let Listed { release, sha256, serving, installed, offered, why_not } = listed;
+    let Listed { release, sha256, serving, installed, offered, packaged, why_not } = listed;
     let mut parts = Vec::new();
-    for (holds, word) in [(serving, "serving"), (installed, "installed"), (offered, "offered by the feed")] {
+    for (holds, word) in [
+        (serving, "serving"),
+        (installed, "installed"),
+        (offered, "offered by the feed"),
+        (packaged, "declared by a package"),
+    ] {
         if *holds {
             parts.push(word.to_owned());
         }

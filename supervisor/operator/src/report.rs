@@ -6,9 +6,11 @@
 
 use bumpless_control::Unix;
 use bumpless_control::status::{
-    Ending, Feed, Figures, Held, Last, Next, Phase, Quarantined, Rollout, Status, Supervisor, Upgrade, Worker,
+    Ending, Feed, Figures, Held, Last, Next, Packages, Phase, Quarantined, Rollout, Status, Supervisor,
+    Upgrade, Worker,
 };
 
+use crate::dry_run::refused_part;
 use crate::words::{amount, clause, course, date, indented, milliseconds, relative, safe, size, span, when};
 
 /// Pure: the same status and moment give the same text. Ends with an end of line.
@@ -27,6 +29,7 @@ pub fn report(status: &Status, now: Unix) -> String {
         quarantined,
         last,
         feed,
+        packages,
         alarms,
         you_need_to_do,
     } = status;
@@ -61,7 +64,10 @@ pub fn report(status: &Status, now: Unix) -> String {
             text += &rollout_part(rollout, said, now);
         }
     }
-    text += &feed_part(feed.as_ref(), *next_check, now);
+    text += &feed_part(feed.as_ref(), packages.is_some(), *next_check, now);
+    if let Some(packages) = packages {
+        text += &packages_part(packages);
+    }
     text += &supervisor_part(supervisor, now);
     let duty = you_need_to_do.as_deref().map_or("nothing".into(), clause);
     text + &format!("\nYou need to do: {duty}\n")
@@ -83,8 +89,12 @@ fn serving_part(serving: Option<&Worker>, now: Unix) -> String {
 
 fn worker_part(worker: &Worker, now: Unix) -> String {
     let term = worker.term.map_or(String::new(), |term| format!(", term {term}"));
+    let source = worker.source.as_ref().map_or(String::new(), |source| {
+        let source = safe(source.as_str());
+        format!(", source: {source}")
+    });
     let id = format!(
-        "    worker {}, process {}{term}, release hash {}\n",
+        "    worker {}, process {}{term}, release hash {}{source}\n",
         worker.instance,
         worker.pid,
         worker.sha256.short()
@@ -151,7 +161,7 @@ fn upgrade_part(upgrade: &Upgrade, now: Unix) -> String {
 
 fn phase_part(phase: &Phase) -> String {
     let words = match phase {
-        Phase::Fetching => "the release is fetched from the feed; nothing has changed yet.",
+        Phase::Fetching => "the release is fetched; nothing has changed yet.",
         Phase::Verifying => "the release is unpacked and its hash checked; nothing has changed yet.",
         Phase::Installing => "the release is put into its place; nothing has changed yet.",
         Phase::Starting => "the new worker starts; the old one serves.",
@@ -276,19 +286,22 @@ fn rollout_part(rollout: &Rollout, said: Option<&str>, now: Unix) -> String {
     part
 }
 
-fn feed_part(feed: Option<&Feed>, next_check: Option<Unix>, now: Unix) -> String {
+fn feed_part(feed: Option<&Feed>, packaged: bool, next_check: Option<Unix>, now: Unix) -> String {
     let mut part = String::new();
+    let next = next_check.map_or(String::new(), |at| match at.checked_sub(now) {
+        None | Some(0) => ", looked at again now".into(),
+        Some(left) => format!(", looked at again in {}", span(left)),
+    });
     match feed {
+        None if packaged => {
+            part += &format!("No feed is configured: releases come from this system's packages{next}.\n")
+        }
         None => {
             part += "No feed is configured, so no new release is ever found (feed.urls in config.toml).\n"
         }
         Some(Feed { channel, urls: _, checked_at, error }) => {
             let seen = checked_at
                 .map_or("never seen so far".into(), |at| format!("last seen {}", relative(at, now)));
-            let next = next_check.map_or(String::new(), |at| match at.checked_sub(now) {
-                None | Some(0) => ", looked at again now".into(),
-                Some(left) => format!(", looked at again in {}", span(left)),
-            });
             part += &format!("Feed, channel {}: {seen}{next}.\n", safe(channel));
             if let Some(error) = error {
                 part += &format!("    The last look FAILED: {}.\n", clause(error));
@@ -296,6 +309,14 @@ fn feed_part(feed: Option<&Feed>, next_check: Option<Unix>, now: Unix) -> String
         }
     }
     part
+}
+
+fn packages_part(packages: &Packages) -> String {
+    let Packages { folder, declared, refused } = packages;
+    let names: Vec<_> = declared.iter().map(ToString::to_string).collect();
+    let names = if names.is_empty() { "no release".into() } else { names.join(", ") };
+    let refused: String = refused.iter().map(refused_part).collect();
+    format!("Packages in {}: {names}.\n{refused}", safe(folder))
 }
 
 fn supervisor_part(supervisor: &Supervisor, now: Unix) -> String {

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use bumpless_control::dry_run::{Considered, DryRun, Hurdle, Obstacle, Stops};
-use bumpless_control::history::{Entry, Event, Index};
+use bumpless_control::history::{Entry, Event, Index, Source};
 use bumpless_control::reply::{Answer, Move, Progress};
 use bumpless_control::status::*;
 use bumpless_control::{Digest, schema::Schema};
@@ -16,6 +16,7 @@ fn worker(release: &str, byte: u8, instance: u64, term: Option<u64>) -> Worker {
     Worker {
         release: release.parse().unwrap(),
         sha256: Digest([byte; 32]),
+        source: None,
         term,
         instance,
         pid: 1000 + instance as i32,
@@ -64,6 +65,7 @@ fn steady() -> Status {
             checked_at: Some(NOW - 1140),
             error: None,
         }),
+        packages: None,
         alarms: Vec::new(),
         you_need_to_do: None,
     }
@@ -356,6 +358,7 @@ Rollout of 1.2.0: bucket 412 of 1000; it opens to this machine at 2026-11-20 13:
 fn foreseen() -> DryRun {
     let considered = |release: &str, chosen, eligible_at, why_not: Option<&str>| Considered {
         release: release.parse().unwrap(),
+        source: None,
         chosen,
         bucket: 412,
         eligible_at,
@@ -372,8 +375,9 @@ fn foreseen() -> DryRun {
             considered("1.2.0", false, Some(NOW + 7200), Some("1.2.0 is not eligible yet")),
             considered("1.1.0", true, Some(0), None),
         ],
-        index: Index { version: 7, sha256: Digest([7; 32]), keys: vec![] },
-        signed_at: NOW - 7200,
+        refused: vec![],
+        index: Some(Index { version: 7, sha256: Digest([7; 32]), keys: vec![] }),
+        signed_at: Some(NOW - 7200),
         checked_at: Some(NOW - 600),
         feed_error: None,
     }
@@ -455,12 +459,69 @@ Releases in index 7, not looked for since the supervisor's start, signed 2026-11
     );
 }
 
+/// A declaration that somebody else could have written.
+fn refused() -> Refused {
+    let file = "/usr/lib/bumpless/workers/node.json";
+    Refused { file: file.into(), why: format!("{file} belongs to user 1000; chown root {file}") }
+}
+
+const REFUSED: &str = "    REFUSED: /usr/lib/bumpless/workers/node.json belongs to user 1000; chown root \
+                       /usr/lib/bumpless/workers/node.json.\n";
+
 #[test]
-fn a_history_line_names_the_index_that_an_upgrade_was_decided_on() {
+fn a_dry_run_with_packages_in_words() {
+    let packaged = Considered { source: Some(Source::Package), ..foreseen().releases.remove(2) };
+    let beside = DryRun { releases: vec![packaged.clone()], refused: vec![refused()], ..foreseen() };
+    let text = dry_run::dry_run(&beside, NOW);
+    let (_, releases) = text.split_once("\n\n").unwrap();
+    let index =
+        "Releases in index 7, verified 10 min ago, signed 2026-11-20 09:21:00 UTC (2 h ago):\n    none\n";
+    let packages = format!("Releases of this system's packages:\n  1.1.0        chosen\n{REFUSED}");
+    assert_eq!(releases, format!("{index}\n{packages}"));
+    // Without a feed there is no index to speak of.
+    let alone = DryRun { index: None, signed_at: None, checked_at: None, ..beside };
+    let text = dry_run::dry_run(&alone, NOW);
+    assert_eq!(text.split_once("\n\n").unwrap().1, packages);
+}
+
+#[test]
+fn packages_in_words() {
+    let status = Status {
+        serving: Some(Worker {
+            source: Some(Source::Package),
+            figures: None,
+            ..worker("1.1.0", 0x9c, 4, Some(5))
+        }),
+        feed: None,
+        packages: Some(Packages {
+            folder: "/usr/lib/bumpless/workers".into(),
+            declared: vec!["1.1.0".parse().unwrap(), "1.0.0".parse().unwrap()],
+            refused: vec![refused()],
+        }),
+        ..steady()
+    };
+    let text = report::report(&status, NOW);
+    for part in [
+        "worker 4, process 1004, term 5, release hash 9c9c9c9c, source: package\n",
+        "No feed is configured: releases come from this system's packages, looked at again in 41 min.\n",
+        &format!("Packages in /usr/lib/bumpless/workers: 1.1.0, 1.0.0.\n{REFUSED}"),
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+#[test]
+fn a_history_line_names_what_an_upgrade_was_decided_on() {
     let index = Some(Index { version: 7, sha256: Digest([7; 32]), keys: vec![] });
-    let entry = Entry { index, ..Entry::new(NOW, Event::Committed) };
-    let text = listing::outcome(&Outcome::Done { answer: Answer::History(vec![entry]) }, NOW);
-    assert_eq!(text, "2026-11-20 11:21:00 UTC  upgrade committed, decided on index 7\n");
+    for (index, source, said) in [
+        (index.clone(), None, "decided on index 7"),
+        (index, Some(Source::Feed), "decided on index 7, source: feed"),
+        (None, Some(Source::Package), "source: package"),
+    ] {
+        let entry = Entry { index, source, ..Entry::new(NOW, Event::Committed) };
+        let text = listing::outcome(&Outcome::Done { answer: Answer::History(vec![entry]) }, NOW);
+        assert_eq!(text, format!("2026-11-20 11:21:00 UTC  upgrade committed, {said}\n"));
+    }
 }
 
 #[test]

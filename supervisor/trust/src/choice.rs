@@ -68,15 +68,28 @@ pub enum Request {
     Version(Version),
 }
 
-/// A release that may be installed here. It can only be had from [`Trusted::choose`].
+/// On whose word a release may be installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The publisher's: an index of the feed, its bytes and who signed them.
+    Index(Evidence),
+    /// The machine's administrator's: a package of the system.
+    Package,
+}
+
+/// A release that may be installed here. It can only be had from [`Trusted::choose`] and [`crate::package`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     entry: ReleaseDocument,
     artifact: Artifact,
-    evidence: Evidence,
+    origin: Origin,
 }
 
 impl Choice {
+    pub(crate) fn new(entry: &ReleaseDocument, artifact: &Artifact, origin: Origin) -> Choice {
+        Choice { entry: entry.clone(), artifact: artifact.clone(), origin }
+    }
+
     /// Its name and the hash of the bytes that will run.
     pub fn release(&self) -> Release {
         Release { version: self.entry.release.clone(), sha256: self.artifact.raw_sha256 }
@@ -112,14 +125,9 @@ impl Choice {
         &self.artifact
     }
 
-    /// The index that said so.
-    pub fn index_version(&self) -> u64 {
-        self.evidence.version
-    }
-
-    /// That index's bytes, and who signed them.
-    pub fn evidence(&self) -> &Evidence {
-        &self.evidence
+    /// Who said so.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 }
 
@@ -148,6 +156,11 @@ pub enum WhyNot {
         /// Which channel.
         channel: Channel,
     },
+    /// No package has anything newer.
+    NothingDeclared {
+        /// What runs, if anything does.
+        running: Option<Version>,
+    },
     /// That one runs already.
     Running(Version),
     /// The channel has no such release.
@@ -157,6 +170,13 @@ pub enum WhyNot {
         /// Which channel.
         channel: Channel,
         /// What it has, the newest first, at most eight.
+        has: Vec<Version>,
+    },
+    /// No package has such a release.
+    Undeclared {
+        /// What was asked for.
+        version: Version,
+        /// What packages have, the newest first, at most eight.
         has: Vec<Version>,
     },
     /// Older than what runs. Going back is `bumpless rollback`, which has rules of its own.
@@ -263,9 +283,16 @@ impl fmt::Display for WhyNot {
                 write!(f, "nothing newer than {running} on channel {channel}")
             }
             WhyNot::NothingNewer { running: None, channel } => write!(f, "channel {channel} has no release"),
+            WhyNot::NothingDeclared { running: Some(running) } => {
+                write!(f, "no package declares anything newer than {running}")
+            }
+            WhyNot::NothingDeclared { running: None } => f.write_str("no package declares a release"),
             WhyNot::Running(version) => write!(f, "{version} runs already"),
             WhyNot::Unknown { version, channel, has } => {
                 write!(f, "channel {channel} has no release {version}; it has {}", list(has))
+            }
+            WhyNot::Undeclared { version, has } => {
+                write!(f, "no package declares {version}; there is {}", list(has))
             }
             WhyNot::Older { version, running } => {
                 write!(
@@ -282,7 +309,7 @@ impl fmt::Display for WhyNot {
             WhyNot::Target { version, wanted, has } => {
                 write!(
                     f,
-                    "{version} has no artifact for this machine ({}); the index has {}",
+                    "{version} has no artifact for this machine ({}); it has {}",
                     list(wanted),
                     list(has)
                 )
@@ -532,37 +559,10 @@ impl Trusted {
         quarantined: impl Fn(&Digest) -> Option<String>,
     ) -> Result<Choice, WhyNot> {
         let Held { document: index, evidence, .. } = index;
-        let version = entry.release.clone();
-        let workers = || entry.artifacts.iter().filter(|artifact| artifact.kind == Kind::Worker);
-        let artifact =
-            machine.targets.iter().find_map(|target| workers().find(|artifact| artifact.target == *target));
-        let Some(artifact) = artifact else {
-            let has = workers().map(|artifact| artifact.target.clone()).collect();
-            return Err(WhyNot::Target { version, wanted: machine.targets.clone(), has });
-        };
-        if let Some(why) = forbids(index, &artifact.raw_sha256, entry.counter) {
-            return Err(WhyNot::Forbidden(version, why));
-        }
-        if let Some(reason) = quarantined(&artifact.raw_sha256) {
-            return Err(WhyNot::Quarantined { version, reason });
-        }
-        if machine.supervisor < entry.min_supervisor {
-            return Err(WhyNot::Supervisor { version, needs: entry.min_supervisor, is: machine.supervisor });
-        }
-        if machine.contract.common(entry.contract).is_err() {
-            return Err(WhyNot::Contract { version, its: entry.contract, ours: machine.contract });
-        }
-        let spoken = |number: &u16| *number >= index.protocol_min && !index.protocol_revoked.contains(number);
-        if !(entry.protocol.min..=entry.protocol.max).any(|number| spoken(&number)) {
-            return Err(WhyNot::Protocol { version, its: entry.protocol, min: index.protocol_min });
-        }
-        if let Some(serving) = machine.state
-            && !entry.state.reads(&serving)
-        {
-            return Err(WhyNot::State { version, reads: entry.state, serving });
-        }
-        self.attested(entry, artifact).map_err(|why| WhyNot::Unattested { version, why })?;
-        Ok(Choice { entry: entry.clone(), artifact: artifact.clone(), evidence: evidence.clone() })
+        let artifact = suited(entry, Some(index), machine, quarantined)?;
+        let unattested = |why| WhyNot::Unattested { version: entry.release.clone(), why };
+        self.attested(entry, artifact).map_err(unattested)?;
+        Ok(Choice::new(entry, artifact, Origin::Index(evidence.clone())))
     }
 
     /// The builders' gate; open where the root names none.
@@ -581,6 +581,48 @@ impl Trusted {
         let has = entries.iter().take(8).map(|entry| entry.release.clone()).collect();
         WhyNot::Unknown { version: version.clone(), channel: self.channel.clone(), has }
     }
+}
+
+/// What a release has for this machine, whoever offers it; or why it cannot run here. What the newest verified
+/// index forbids counts where there is one.
+pub(crate) fn suited<'a>(
+    entry: &'a ReleaseDocument,
+    index: Option<&IndexDocument>,
+    machine: &Machine,
+    quarantined: impl Fn(&Digest) -> Option<String>,
+) -> Result<&'a Artifact, WhyNot> {
+    let version = entry.release.clone();
+    let workers = || entry.artifacts.iter().filter(|artifact| artifact.kind == Kind::Worker);
+    let artifact =
+        machine.targets.iter().find_map(|target| workers().find(|artifact| artifact.target == *target));
+    let Some(artifact) = artifact else {
+        let has = workers().map(|artifact| artifact.target.clone()).collect();
+        return Err(WhyNot::Target { version, wanted: machine.targets.clone(), has });
+    };
+    if let Some(why) = index.and_then(|index| forbids(index, &artifact.raw_sha256, entry.counter)) {
+        return Err(WhyNot::Forbidden(version, why));
+    }
+    if let Some(reason) = quarantined(&artifact.raw_sha256) {
+        return Err(WhyNot::Quarantined { version, reason });
+    }
+    if machine.supervisor < entry.min_supervisor {
+        return Err(WhyNot::Supervisor { version, needs: entry.min_supervisor, is: machine.supervisor });
+    }
+    if machine.contract.common(entry.contract).is_err() {
+        return Err(WhyNot::Contract { version, its: entry.contract, ours: machine.contract });
+    }
+    if let Some(index) = index {
+        let spoken = |number: u16| number >= index.protocol_min && !index.protocol_revoked.contains(&number);
+        if !(entry.protocol.min..=entry.protocol.max).any(spoken) {
+            return Err(WhyNot::Protocol { version, its: entry.protocol, min: index.protocol_min });
+        }
+    }
+    if let Some(serving) = machine.state
+        && !entry.state.reads(&serving)
+    {
+        return Err(WhyNot::State { version, reads: entry.state, serving });
+    }
+    Ok(artifact)
 }
 
 /// Where a release stands beside the one that runs.
@@ -612,7 +654,7 @@ pub(crate) fn standing(entry: &ReleaseDocument, running: Option<Running<'_>>) ->
 }
 
 /// The machine's pin.
-fn admitted(entry: &ReleaseDocument, machine: &Machine) -> Result<(), WhyNot> {
+pub(crate) fn admitted(entry: &ReleaseDocument, machine: &Machine) -> Result<(), WhyNot> {
     match &machine.pin {
         Some(pin) if !pin.admits(&entry.release) => {
             Err(WhyNot::Pinned { version: entry.release.clone(), pin: pin.clone() })

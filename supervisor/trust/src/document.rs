@@ -373,6 +373,7 @@ literal_type!(RootType, Root);
 literal_type!(TimestampType, Timestamp);
 literal_type!(IndexType, Index);
 literal_type!(BuildType, Build);
+literal_type!(PackageType, Package);
 
 /// Verified bytes are not the file that they should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -446,7 +447,7 @@ impl IndexDocument {
 }
 
 impl ReleaseDocument {
-    fn check(&self) -> Result<(), BadDocument> {
+    pub(crate) fn check(&self) -> Result<(), BadDocument> {
         let bad = |what: &str| Err(BadDocument::Value(format!("release {}: {what}", self.release)));
         let filled = |range: Range| range.min <= range.max;
         if !filled(self.contract) || !filled(self.protocol) {

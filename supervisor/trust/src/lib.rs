@@ -75,6 +75,8 @@
 //!   Until the roots after it are fetched again, keys that they had taken away speak as before.
 //!
 //! In none of these cases is a running worker stopped: that is not this crate's decision to make.
+//!
+//! Beside the publisher there is a second authority, the machine's administrator: [`package`].
 
 pub mod build;
 pub mod choice;
@@ -82,6 +84,7 @@ pub mod document;
 pub mod keys;
 pub mod name;
 pub mod outlook;
+pub mod package;
 pub mod pin;
 pub mod refresh;
 pub mod refused;
@@ -89,9 +92,10 @@ pub mod root;
 pub mod signature;
 pub mod time;
 
-pub use choice::{Choice, Forbidden, Machine, Request, Running, WhyNot};
+pub use choice::{Choice, Forbidden, Machine, Origin, Request, Running, WhyNot};
 pub use document::Role;
 pub use outlook::Outlook;
+pub use package::Package;
 pub use pin::Pin;
 pub use refresh::{Answer, Damage, Evidence, Keep, Refresh, Signed, Stored, Trusted, Want};
 pub use refused::Refused;

@@ -26,7 +26,11 @@ use crate::time::At;
 pub struct Prospect {
     /// Its name.
     pub version: Version,
-    /// This machine's place in its rollout, 0 to 999.
+    /// Its place in the order.
+    pub counter: u64,
+    /// Whether it should not wait for a maintenance window.
+    pub urgent: bool,
+    /// This machine's place in its rollout, 0 to 999; 0 for a package, which has none.
     pub bucket: u16,
     /// From when on this machine may take it without anybody's word; nothing if no stage reaches it.
     pub eligible_at: Option<u64>,
@@ -67,6 +71,25 @@ impl Outlook {
     }
 }
 
+/// The first that is taken without anybody's word, of those that are meant, the newest first; or why the newest
+/// is not, if any is newer than what runs.
+pub(crate) fn newest(releases: &[Prospect], request: &Request) -> Result<Choice, Option<WhyNot>> {
+    let mut first = None;
+    let mut outside = None;
+    for Prospect { urgent, standing, unasked, .. } in releases {
+        if *standing != Standing::Newer || !urgent && *request != Request::Newest {
+            continue;
+        }
+        match unasked {
+            Ok(choice) => return Ok(choice.clone()),
+            // Who pinned a machine knows what is outside; what is inside has the better reason.
+            Err(why @ WhyNot::Pinned { .. }) => outside = outside.or(Some(why)),
+            Err(why) => first = first.or(Some(why)),
+        }
+    }
+    Err(first.or(outside).cloned())
+}
+
 fn is_pinned(unasked: &Result<Choice, WhyNot>) -> bool {
     matches!(unasked, Err(WhyNot::Pinned { .. }))
 }
@@ -100,32 +123,19 @@ impl Trusted {
         let withdrawn = withdrawn(&index.document, running);
         let prospect = |entry: &ReleaseDocument| Prospect {
             version: entry.release.clone(),
+            counter: entry.counter,
+            urgent: entry.urgent,
             bucket: bucket(&entry.rollout, &machine.id),
             eligible_at: turn(entry, machine, withdrawn.as_ref()),
             standing: standing(entry, running),
             unasked: self.unasked(entry, index, machine, running, &quarantined, at.now),
         };
-        let mut entries: Vec<_> = index.document.releases.iter().collect();
-        entries.sort_by_key(|entry| Reverse(entry.counter));
-        let releases: Vec<_> = entries.iter().copied().map(prospect).collect();
+        let mut releases: Vec<_> = index.document.releases.iter().map(prospect).collect();
+        releases.sort_by_key(|prospect| Reverse(prospect.counter));
         let chosen = self.gate(timestamp, &index.document, at).and_then(|()| match request {
             Request::Version(version) => self.named(version, index, machine, running, &quarantined),
             Request::Newest | Request::Urgent => {
-                let mut first = None;
-                let mut outside = None;
-                let meant = |entry: &ReleaseDocument| entry.urgent || *request == Request::Newest;
-                for (entry, prospect) in entries.iter().zip(&releases) {
-                    if prospect.standing != Standing::Newer || !meant(entry) {
-                        continue;
-                    }
-                    match &prospect.unasked {
-                        Ok(choice) => return Ok(choice.clone()),
-                        // Who pinned a machine knows what is outside; what is inside has the better reason.
-                        Err(why @ WhyNot::Pinned { .. }) => outside = outside.or(Some(why)),
-                        Err(why) => first = first.or(Some(why)),
-                    }
-                }
-                Err(first.or(outside).cloned().unwrap_or_else(|| self.nothing_newer(running)))
+                newest(&releases, request).map_err(|why| why.unwrap_or_else(|| self.nothing_newer(running)))
             }
         });
         Ok(Outlook { chosen, releases })

@@ -15,6 +15,7 @@ mod injected;
 mod leftovers;
 mod life;
 mod operator;
+mod packages;
 mod proxy;
 mod publisher;
 mod rehearsal;

@@ -6,6 +6,7 @@ mod builders;
 mod ceremony;
 mod channels;
 mod command;
+mod declare;
 mod follower;
 mod keys;
 mod publish;

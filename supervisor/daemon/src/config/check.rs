@@ -31,7 +31,8 @@ const DAY: Duration = secs(86_400);
 /// The first value that is not allowed.
 pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     // A channel, a group and a pin that were parsed are good.
-    let Config { state_dir, run_dir, listen, revoked: _, feed, fetch, rollout: _, worker, upgrade } = config;
+    let Config { state_dir, run_dir, listen, revoked: _, feed, fetch, packages, rollout: _, worker, upgrade } =
+        config;
     require("state_dir", state_dir.is_absolute(), "must be an absolute path")?;
     require("run_dir", run_dir.is_absolute(), "must be an absolute path")?;
     // The path of a Unix socket has at most 107 bytes; the longest name in there is `control.sock`.
@@ -77,6 +78,7 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     between("feed.retry_after", &feed.retry_after, secs(1), DAY)?;
     between("fetch.connect_timeout", &fetch.connect_timeout, ms(100), secs(300))?;
     between("fetch.metadata_timeout", &fetch.metadata_timeout, ms(100), secs(3600))?;
+    require("packages.folder", packages.folder.is_absolute(), "must be an absolute path")?;
 
     between("worker.memory_max", &worker.memory_max, 16 * MIB, u64::MAX)?;
     between("worker.heartbeat", &worker.heartbeat, ms(50), secs(60))?;

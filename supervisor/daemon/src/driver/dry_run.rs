@@ -1,17 +1,21 @@
-//! `bumpless upgrade --dry-run`: what would happen, from what is verified here, and nothing else.
+//! `bumpless upgrade --dry-run`: what would happen, from what is verified here and what packages declared at the
+//! last look, and nothing else.
 //!
-//! The choice is the one that an upgrade makes ([`Outlook::chosen`]), each obstacle is found by the check that
+//! The choice is the one that an upgrade makes ([`Driver::choose`]), each obstacle is found by the check that
 //! the start itself makes. What an upgrade finds out only on its way is not foreseen: what a look at the feed
 //! would bring, and how the new worker does.
 
+use std::cmp::Reverse;
+
 use bumpless_control::dry_run::{Considered, DryRun, Hurdle, Obstacle, Stops};
-use bumpless_control::history::Index;
+use bumpless_control::history::{Index, Source};
 use bumpless_control::reply::{Answer, Outcome};
 use bumpless_shared::release::Version;
 use bumpless_trust::outlook::Prospect;
-use bumpless_trust::{Choice, Evidence, Outlook, Request as Wanted};
+use bumpless_trust::{Choice, Evidence, Outlook, Request as Wanted, Trusted};
 
 use super::Driver;
+use super::packages::source;
 use crate::config::Mode;
 use crate::effects::unix_now;
 use crate::feed::has_room;
@@ -20,33 +24,36 @@ impl Driver {
     /// Answers; changes nothing.
     pub(super) fn dry_run(&self, asked: Option<Version>) -> Outcome {
         let wanted = asked.clone().map_or(Wanted::Newest, Wanted::Version);
-        let known = self.outlook(&wanted).and_then(|outlook| {
-            let trusted = self.trusted()?;
-            let signed = trusted.timestamp().zip(trusted.index_evidence());
-            let (timestamp, evidence) = signed.ok_or("no index was fetched yet")?;
-            Ok((outlook, timestamp.issued, evidence.clone()))
-        });
-        let (outlook, signed_at, evidence) = match known {
-            Ok(known) => known,
-            Err(why) => {
-                let last = self.feed_state.error.as_ref().filter(|error| **error != why);
-                let last = last
-                    .map_or(String::new(), |error| format!("; the last look at the feed failed: {error}"));
-                return Outcome::Failed { reason: format!("{why}{last}. Nothing was changed") };
-            }
+        let offered = self.outlook(&wanted);
+        let unknown = offered.as_ref().err().cloned();
+        if let Some(why) = unknown.as_ref().filter(|_| self.packages.is_empty()) {
+            let last = self.feed_state.error.as_ref().filter(|error| *error != why);
+            let last =
+                last.map_or(String::new(), |error| format!("; the last look at the feed failed: {error}"));
+            return Outcome::Failed { reason: format!("{why}{last}. Nothing was changed") };
+        }
+        let chosen = self.choose(&wanted);
+        let prospects = |outlook: Result<Outlook, String>, source: Source| {
+            let releases = outlook.map(|outlook| outlook.releases).unwrap_or_default();
+            releases.into_iter().map(move |one| (one, source.clone()))
         };
-        let Evidence { version, sha256, keys } = evidence;
-        let chosen = outlook.chosen.as_ref();
+        let mut all: Vec<_> = prospects(offered, Source::Feed).collect();
+        all.extend(prospects(self.packaged(&wanted), Source::Package));
+        all.sort_by_key(|(one, _)| Reverse(one.counter));
+        let signed = self.trusted().ok().filter(|_| unknown.is_none());
+        let index = signed.and_then(Trusted::index_evidence).cloned();
+        let follows = !self.edge.config.feed.urls.is_empty();
         let answer = DryRun {
             from: self.edge.committed.as_ref().map(|committed| committed.release.version.clone()),
-            to: chosen.ok().map(|choice| choice.release().version),
-            why_not: chosen.err().map(ToString::to_string),
-            obstacles: chosen.map_or_else(|_| vec![], |choice| self.obstacles(choice)),
-            releases: outlook.releases.iter().map(|one| considered(one, &outlook, &wanted)).collect(),
-            index: Index { version, sha256, keys },
-            signed_at,
+            to: chosen.as_ref().ok().map(|choice| choice.release().version),
+            why_not: chosen.as_ref().err().cloned(),
+            obstacles: chosen.as_ref().map_or_else(|_| vec![], |choice| self.obstacles(choice)),
+            releases: all.iter().map(|(one, source)| considered(one, source, &chosen, &wanted)).collect(),
+            refused: self.packages.refused(),
+            index: index.map(|Evidence { version, sha256, keys }| Index { version, sha256, keys }),
+            signed_at: signed.and_then(Trusted::timestamp).map(|timestamp| timestamp.issued),
             checked_at: self.feed_state.checked_at,
-            feed_error: self.feed_state.error.clone(),
+            feed_error: self.feed_error().cloned().or(unknown.filter(|_| follows)),
             asked,
         };
         Outcome::Done { answer: Answer::DryRun(Box::new(answer)) }
@@ -89,21 +96,31 @@ impl Driver {
 }
 
 /// One release among all of them.
-fn considered(prospect: &Prospect, outlook: &Outlook, wanted: &Wanted) -> Considered {
-    let Prospect { version, bucket, eligible_at, standing: _, unasked } = prospect;
+fn considered(
+    prospect: &Prospect,
+    offers: &Source,
+    chosen: &Result<Choice, String>,
+    wanted: &Wanted,
+) -> Considered {
+    let Prospect { version, bucket, eligible_at, unasked, .. } = prospect;
     let named = matches!(wanted, Wanted::Version(named) if named == version);
-    let why_not = match (&outlook.chosen, unasked, wanted) {
-        (Ok(choice), ..) if choice.release().version == *version => None,
-        (Err(why), ..) if named => Some(why.to_string()),
+    let is_it = |choice: &Choice| choice.release().version == *version && source(choice) == *offers;
+    let why_not = match (chosen, unasked, wanted) {
+        (Ok(choice), ..) if is_it(choice) => None,
+        (Err(why), ..) if named => Some(why.clone()),
         (_, Err(why), _) => Some(why.to_string()),
+        (Ok(choice), Ok(_), _) if choice.counter() == prospect.counter => {
+            Some(format!("the same number is offered by the {}", source(choice).as_str()))
+        }
         (_, Ok(_), Wanted::Version(named)) => Some(format!("{named} is asked for")),
         (Ok(choice), Ok(_), Wanted::Newest | Wanted::Urgent) => {
             Some(format!("{} is newer", choice.release().version))
         }
-        (Err(why), Ok(_), Wanted::Newest | Wanted::Urgent) => Some(why.to_string()),
+        (Err(why), Ok(_), Wanted::Newest | Wanted::Urgent) => Some(why.clone()),
     };
     Considered {
         release: version.clone(),
+        source: Some(offers.clone()),
         chosen: why_not.is_none(),
         bucket: *bucket,
         eligible_at: *eligible_at,

@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use bumpless_control::history::{Entry, Event as Happening, Index};
+use bumpless_control::history::{Entry, Event as Happening, Index, Source};
 use bumpless_control::reply::{Answer, Checked, Listed, Move, Outcome, Progress};
 use bumpless_control::request::Request;
 use bumpless_control::schema::Schema;
 use bumpless_control::status::{Feed as FeedShown, Held, Next as Coming, Phase, Status, Supervisor};
 use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::release::{Release, Version};
-use bumpless_trust::{Choice, Evidence, Request as Wanted};
+use bumpless_trust::{Choice, Evidence, Expiry, Origin, Request as Wanted};
 
+use super::packages::source;
 use super::trust::FromFolder;
 use super::{Driver, Waits};
 use crate::control_socket::{Asked, Replies};
@@ -55,7 +56,7 @@ impl Driver {
                 let versions = self.versions();
                 replies.finish(Outcome::Done { answer: Answer::Versions(versions) });
             }
-            Request::Check => self.check_for(Pending::Check(replies)),
+            Request::Check => self.check(Pending::Check(replies)),
             Request::Upgrade { version, wait, rehearse } => {
                 self.ask_upgrade(Pending::Upgrade { version, wait, rehearse, uid, replies });
             }
@@ -84,17 +85,15 @@ impl Driver {
         }
     }
 
-    fn check_for(&mut self, pending: Pending) {
-        if !self.has_places() {
-            let why =
-                self.feed_state.error.clone().unwrap_or_else(|| "no feed is configured (feed.urls)".into());
-            self.refuse(pending, why);
-            return;
-        }
-        self.check(pending);
-    }
-
-    fn refuse(&mut self, pending: Pending, reason: String) {
+    /// There is no feed to ask, and nothing is declared.
+    pub(super) fn refuse_without_feed(&mut self, pending: Pending) {
+        let reason = match &self.feed_state.error {
+            Some(error) if !self.edge.config.feed.urls.is_empty() => error.clone(),
+            Some(_) | None => {
+                let folder = self.packages.folder().display();
+                format!("no feed is configured (feed.urls), and no package declares a release in {folder}")
+            }
+        };
         match pending {
             Pending::Automatic => {}
             Pending::Check(replies) | Pending::Upgrade { replies, .. } => {
@@ -105,7 +104,7 @@ impl Driver {
 
     fn ask_upgrade(&mut self, pending: Pending) {
         match (self.busy().or(self.held()), pending) {
-            (None, pending) => self.check_for(pending),
+            (None, pending) => self.check(pending),
             (Some(_), Pending::Automatic) => {}
             (Some(reason), Pending::Check(replies) | Pending::Upgrade { replies, .. }) => {
                 replies.finish(Outcome::Refused { reason });
@@ -152,6 +151,9 @@ impl Driver {
             Pending::Automatic | Pending::Check(_) => self.newest(now),
             Pending::Upgrade { .. } => self.choose(&wanted),
         };
+        // What a package brings needs no feed.
+        let packaged = found.as_ref().is_ok_and(|choice| source(choice) == Source::Package);
+        let missed = self.feed_error().filter(|_| !packaged).cloned();
         match pending {
             Pending::Automatic => {
                 let Ok(choice) = found else { return };
@@ -169,20 +171,23 @@ impl Driver {
                 }
                 self.begin(choice, None, false);
             }
-            Pending::Check(replies) => replies.finish(match (&self.feed_state.error, found) {
-                (Some(error), _) => Outcome::Failed { reason: error.clone() },
-                (None, Ok(choice)) => {
+            Pending::Check(replies) => replies.finish(match (found, missed) {
+                (_, Some(reason)) => Outcome::Failed { reason },
+                (Ok(choice), None) => {
                     let version = choice.release().version;
-                    let text = match self.automatic(&choice, now) {
+                    let mut text = match self.automatic(&choice, now) {
                         Ok(()) => {
                             self.next_check = Instant::now();
                             format!("{version} is there and will be installed")
                         }
                         Err(Waits { why, .. }) => format!("{version} is there; {why}"),
                     };
+                    if let Some(error) = self.feed_error() {
+                        text += &format!(". The look at the feed failed: {error}");
+                    }
                     Outcome::Done { answer: Answer::Checked(Checked { found: Some(version), text }) }
                 }
-                (None, Err(why)) => {
+                (Err(why), None) => {
                     Outcome::Done { answer: Answer::Checked(Checked { found: None, text: why }) }
                 }
             }),
@@ -190,8 +195,8 @@ impl Driver {
                 if let Some(reason) = self.busy() {
                     return replies.finish(Outcome::Refused { reason });
                 }
-                if let Some(error) = &self.feed_state.error {
-                    return replies.finish(Outcome::Failed { reason: error.clone() });
+                if let Some(reason) = missed {
+                    return replies.finish(Outcome::Failed { reason });
                 }
                 match found {
                     Err(why) if wanted == Wanted::Newest || self.runs(&wanted) => {
@@ -256,23 +261,28 @@ impl Driver {
     /// Rehearsed if that is asked for, or configured.
     pub(super) fn begin(&mut self, choice: Choice, by: Option<u32>, rehearse: bool) {
         let to = choice.release();
-        let Evidence { version, sha256, keys } = choice.evidence().clone();
+        let (source, index) = match choice.origin().clone() {
+            Origin::Index(Evidence { version, sha256, keys }) => {
+                (Source::Feed, Some(Index { version, sha256, keys }))
+            }
+            Origin::Package => (Source::Package, None),
+        };
         let installed = matches!(self.edge.releases.find(&to), Ok(Some(_)));
         let from = self.edge.committed.as_ref().map(|committed| committed.release.clone());
         self.choice = Some(choice);
         let rehearsal =
             if rehearse || self.edge.config.upgrade.rehearse { Rehearsal::Cut } else { Rehearsal::Off };
-        let index = Some(Index { version, sha256, keys });
-        self.begin_attempt(Attempt { from, to, by, rehearsal }, installed, index);
+        self.begin_attempt(Attempt { from, to, by, rehearsal }, installed, index, source);
     }
 
-    fn begin_attempt(&mut self, attempt: Attempt, installed: bool, index: Option<Index>) {
+    fn begin_attempt(&mut self, attempt: Attempt, installed: bool, index: Option<Index>, source: Source) {
         self.last_words = None;
         let entry = Entry {
             actor: attempt.by,
             from: attempt.from.clone(),
             to: Some(attempt.to.clone()),
             index,
+            source: Some(source),
             ..Entry::new(unix_now(), Happening::UpgradeStarted)
         };
         self.ledger.append(&entry);
@@ -337,7 +347,7 @@ impl Driver {
         let started = self.moving(&previous.release());
         self.wait_or_answer(replies, wait, started, true);
         self.going_back = Some(uid);
-        self.begin_attempt(attempt, true, previous.index());
+        self.begin_attempt(attempt, true, previous.index(), previous.source.into());
     }
 
     /// Why the release before must not run again.
@@ -455,7 +465,10 @@ impl Driver {
     ) -> Option<bumpless_control::status::Worker> {
         let handle = self.edge.handles.get(&worker.instance)?;
         let interval = self.edge.config.timing().heartbeat_ms;
-        Some(status::shown(worker, term, handle.pid, handle.since, handle.heartbeat.as_ref(), interval))
+        let record = self.edge.releases.find(&worker.release).ok().flatten();
+        let source = record.map(|record| record.source.into());
+        let heartbeat = handle.heartbeat.as_ref();
+        Some(status::shown(worker, source, term, handle.pid, handle.since, heartbeat, interval))
     }
 
     pub(super) fn status(&self) -> Status {
@@ -472,7 +485,8 @@ impl Driver {
             self.deadline(),
         );
         let in_seconds = self.next_check.saturating_duration_since(Instant::now()).as_secs();
-        let next_check = self.checks().then(|| unix_now() + in_seconds);
+        let looked_at = self.has_places() || self.packages.is_there();
+        let next_check = (self.checks() && looked_at).then(|| unix_now() + in_seconds);
         let serving = roles.serving.and_then(|(worker, term)| self.shown(worker, term));
         let nothing = status::nothing_serves(&self.state);
         Status {
@@ -497,12 +511,13 @@ impl Driver {
             }),
             quarantined: self.ledger.quarantine(),
             last: self.ledger.last().cloned(),
-            feed: Some(FeedShown {
+            feed: (!config.feed.urls.is_empty() || self.packages.is_empty()).then(|| FeedShown {
                 channel: config.feed.channel.to_string(),
                 urls: config.feed.urls.clone(),
                 checked_at: self.feed_state.checked_at,
                 error: self.feed_state.error.clone(),
             }),
+            packages: self.packages_shown(),
             alarms: self.ledger.alarms(),
         }
     }
@@ -548,7 +563,8 @@ impl Driver {
             }
             Err(why) => {
                 let at = next_check?;
-                Some(Coming { what: "ask the feed".into(), at: Some(at), why_not: Some(why) })
+                let what = if self.has_places() { "ask the feed" } else { "look at this system's packages" };
+                Some(Coming { what: what.into(), at: Some(at), why_not: Some(why) })
             }
         }
     }
@@ -561,17 +577,24 @@ impl Driver {
             (State::Cold { step: crate::upgrade::state::Cold::Waiting(_), .. }, Some(_)) => {
                 Some("look at the reason above; once it is mended the node starts by itself. `bumpless history` tells more".into())
             }
-            (State::Vacant, Some(_)) if self.feed.is_some() && self.ledger.last().is_some() => {
+            (State::Vacant, Some(_))
+                if (self.feed.is_some() || !self.packages.is_empty()) && self.ledger.last().is_some() =>
+            {
                 Some("look at why the last upgrade failed; once that is mended the node starts by itself".into())
             }
+            (State::Vacant, Some(_)) if !self.has_places() && !self.packages.refused().is_empty() => {
+                Some("look at what is refused of this system's packages; once that is mended, `bumpless check` looks again".into())
+            }
+            // The next look takes it, or what comes next says why it does not.
+            (State::Vacant, Some(_)) if !self.has_places() && !self.packages.is_empty() => None,
             (State::Vacant, Some(_)) if self.feed.is_some() && !self.has_places() => {
                 Some("take a release from a folder (bumpless upgrade --from DIR), or name a feed in config.toml ([feed] urls) and restart the supervisor".into())
             }
-            (State::Vacant, Some(_)) if self.feed.is_none() && self.may_look() => {
+            (State::Vacant, Some(_)) if self.feed.is_none() && !self.away && self.has_places() => {
                 Some("look at why the feed cannot be used; once that is mended the node starts by itself".into())
             }
             (State::Vacant, Some(_)) if self.feed.is_none() && !self.away => {
-                Some("name a feed and its first root in config.toml ([feed] urls, root), then restart the supervisor".into())
+                Some("name a feed and its first root in config.toml ([feed] urls, root) and restart the supervisor, or install a package that brings a worker".into())
             }
             (State::Steady(serving), None) => {
                 self.rules.forbidden.why(&serving.worker.release)?;
@@ -613,6 +636,7 @@ impl Driver {
                 serving: Some(&release) == serving.as_ref(),
                 installed: true,
                 offered: false,
+                packaged: false,
                 why_not: self.bans.doubts((&release, Some(record.counter))).or(quarantined),
                 release: release.version,
                 sha256: release.sha256,
@@ -623,14 +647,33 @@ impl Driver {
                 known.offered = true;
                 continue;
             }
-            let why_not = self.choose(&Wanted::Version(release.version.clone())).err();
+            let named = Wanted::Version(release.version.clone());
             listed.push(Listed {
+                why_not: self.choose_offered(&named, Expiry::Counts).err(),
                 release: release.version,
                 sha256: release.sha256,
                 serving: false,
                 installed: false,
                 offered: true,
-                why_not,
+                packaged: false,
+            });
+        }
+        for package in self.packages.all() {
+            let release = package.release();
+            if let Some(known) = listed.iter_mut().find(|known| known.sha256 == release.sha256) {
+                known.packaged = true;
+                continue;
+            }
+            let chosen = self.packaged(&Wanted::Version(release.version.clone()));
+            let chosen = chosen.and_then(|outlook| outlook.chosen.map_err(|why| why.to_string()));
+            listed.push(Listed {
+                why_not: chosen.err(),
+                release: release.version,
+                sha256: release.sha256,
+                serving: false,
+                installed: false,
+                offered: false,
+                packaged: true,
             });
         }
         listed

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use bumpless_control::Unix;
+use bumpless_control::history::Source;
 use bumpless_control::status::Rollout;
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::Release;
@@ -15,6 +16,7 @@ use bumpless_trust::time::Utc;
 use bumpless_trust::{At, Choice, Expiry, Machine, Outlook, Request as Wanted, Running, Trusted, WhyNot};
 
 use super::Driver;
+use super::packages::source;
 use crate::effects::unix_now;
 use crate::feed::WRITTEN;
 use crate::releases::Record;
@@ -41,36 +43,43 @@ impl Driver {
         })
     }
 
-    /// What is chosen now, or why nothing is.
+    /// What is chosen now of what the feed offers and packages declare, or why nothing is.
     pub(super) fn choose(&self, wanted: &Wanted) -> Result<Choice, String> {
-        self.choose_at(wanted, Expiry::Counts)
+        let offered = self.choose_offered(wanted, Expiry::Counts);
+        match (offered, self.choose_packaged(wanted)) {
+            (offered, None) => offered,
+            // What could be fetched from nowhere stands in nobody's way.
+            (_, Some(packaged)) if !self.has_places() => packaged,
+            (Ok(offered), Some(Ok(packaged))) => {
+                Ok(if offered.counter() < packaged.counter() { packaged } else { offered })
+            }
+            (Ok(choice), Some(Err(_))) | (Err(_), Some(Ok(choice))) => Ok(choice),
+            (Err(offered), Some(Err(packaged))) => {
+                Err(format!("{offered}; of this system's packages: {packaged}"))
+            }
+        }
     }
 
-    /// The same where root may have waived expiry.
-    pub(super) fn choose_at(&self, wanted: &Wanted, expiry: Expiry) -> Result<Choice, String> {
-        let at = At { now: unix_now(), built: WRITTEN, expiry };
-        self.judged(|trusted, machine, running, quarantined| {
+    /// What is chosen of what the feed offers, where root may have waived expiry.
+    pub(super) fn choose_offered(&self, wanted: &Wanted, expiry: Expiry) -> Result<Choice, String> {
+        let (trusted, at) = (self.trusted()?, At { now: unix_now(), built: WRITTEN, expiry });
+        self.judged(|machine, running, quarantined| {
             trusted.choose_at(machine, running, wanted, quarantined, at)
         })
     }
 
     /// What each release of the index is to this machine now.
     pub(super) fn outlook(&self, wanted: &Wanted) -> Result<Outlook, String> {
-        self.judged(|trusted, machine, running, quarantined| {
+        let trusted = self.trusted()?;
+        self.judged(|machine, running, quarantined| {
             trusted.outlook(machine, running, wanted, quarantined, unix_now(), WRITTEN)
         })
     }
 
-    fn judged<T>(
+    pub(super) fn judged<T>(
         &self,
-        judge: impl FnOnce(
-            &Trusted,
-            &Machine,
-            Option<Running<'_>>,
-            &dyn Fn(&Digest) -> Option<String>,
-        ) -> Result<T, WhyNot>,
+        judge: impl FnOnce(&Machine, Option<Running<'_>>, &dyn Fn(&Digest) -> Option<String>) -> Result<T, WhyNot>,
     ) -> Result<T, String> {
-        let trusted = self.trusted()?;
         let rollout = &self.edge.config.rollout;
         let running = self.installed_now()?;
         let release = running.as_ref().map(Record::release);
@@ -86,11 +95,15 @@ impl Driver {
         let running = running.as_ref().zip(release.as_ref());
         let running = running.map(|(record, release)| Running { release, counter: record.counter });
         let quarantined = |sha256: &Digest| self.ledger.quarantined(sha256).map(str::to_owned);
-        judge(trusted, &machine, running, &quarantined).map_err(|why| why.to_string())
+        judge(&machine, running, &quarantined).map_err(|why| why.to_string())
     }
 
     /// For status: how the next release spreads, and what blocks it here.
     pub(super) fn rollout(&self) -> Option<Rollout> {
+        // What a package brings spreads by nobody's stages.
+        if self.choose(&Wanted::Newest).is_ok_and(|choice| source(&choice) == Source::Package) {
+            return None;
+        }
         let outlook = self.outlook(&Wanted::Newest).ok()?;
         let next = outlook.coming()?;
         let blocks = match (&next.unasked, &outlook.chosen) {

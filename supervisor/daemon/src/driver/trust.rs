@@ -156,7 +156,7 @@ impl Driver {
             return replies.finish(Outcome::Refused { reason });
         }
         let wanted = version.map_or(Wanted::Newest, Wanted::Version);
-        match self.choose_at(&wanted, expiry) {
+        match self.choose_offered(&wanted, expiry) {
             Err(reason) if wanted == Wanted::Newest || self.runs(&wanted) => {
                 replies.finish(Outcome::NothingToDo { reason });
             }

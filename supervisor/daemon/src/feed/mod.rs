@@ -43,6 +43,7 @@ pub use error::{FeedError, Trouble};
 pub use exit::Exit;
 pub use fetcher::Limits;
 pub use staged::Staged;
+pub(crate) use staged::unnamed;
 
 use fetcher::Fetcher;
 use partial::Partial;

@@ -12,14 +12,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::FeedError;
 
-/// A blob whose size and SHA-256 are the signed ones. Nobody else can reach the file: it has no name.
+/// A blob whose size and SHA-256 are the signed ones, or for a package's worker the declared ones. Nobody else can reach the file: it has no name.
 #[derive(Debug)]
 pub struct Staged {
     file: File,
 }
 
 impl Staged {
-    pub(super) fn verify(mut file: File, artifact: &Artifact) -> Result<Staged, FeedError> {
+    pub(crate) fn verify(mut file: File, artifact: &Artifact) -> Result<Staged, FeedError> {
         let failed = |source| FeedError::Staging { path: "staging".into(), source };
         let found = file.metadata().map_err(failed)?.len();
         if found != artifact.size {
@@ -48,7 +48,7 @@ impl Staged {
 }
 
 /// An empty file without a name in `dir`.
-pub(super) fn unnamed(dir: &Path) -> Result<File, FeedError> {
+pub(crate) fn unnamed(dir: &Path) -> Result<File, FeedError> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let opened = open(dir, flags, Mode::S_IRUSR | Mode::S_IWUSR);
     opened.map(File::from).map_err(|error| FeedError::Staging { path: dir.to_owned(), source: error.into() })

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use crate::lab::{Lab, choose};
 use bumpless_shared::release::Release;
-use bumpless_trust::Choice;
 use bumpless_trust::document::Encoding;
+use bumpless_trust::{Choice, Origin};
 use bumplessd::releases::unpack::Bad;
 use bumplessd::releases::{InstallError, VerifyError};
 
@@ -53,7 +53,7 @@ async fn a_release_is_its_bytes_read_only_and_what_the_index_said() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o555);
     let record = lab.releases().find(&release).unwrap().unwrap();
     assert_eq!((record.release(), record.size), (choice.release(), BYTES.len() as u64));
-    assert_eq!((record.counter, record.index_version), (1, 1));
+    assert_eq!((record.counter, record.index_version), (1, Some(1)));
     let json: serde_json::Value =
         serde_json::from_slice(&fs::read(path.with_file_name("release.json")).unwrap()).unwrap();
     let names = json.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
@@ -62,7 +62,7 @@ async fn a_release_is_its_bytes_read_only_and_what_the_index_said() {
         "contract counter index_keys index_sha256 index_version protocol release schema sha256 size source state"
     );
     let index = record.index().unwrap();
-    let evidence = choice.evidence();
+    let Origin::Index(evidence) = choice.origin() else { panic!("{choice:?}") };
     assert_eq!((index.version, index.sha256, &index.keys), (1, evidence.sha256, &evidence.keys));
     assert_eq!(index.keys.len(), 1);
 }
@@ -79,7 +79,7 @@ async fn a_record_from_before_the_index_was_kept_is_read_and_says_nothing_about_
     fs::remove_file(&path).unwrap();
     fs::write(&path, json.to_string()).unwrap();
     let record = lab.releases().find(&release).unwrap().unwrap();
-    assert_eq!((record.index_version, record.index()), (1, None));
+    assert_eq!((record.index_version, record.index()), (Some(1), None));
     assert_eq!(json["source"], "feed");
 }
 

@@ -5,7 +5,7 @@ use bumpless_shared::release::Release;
 use bumpless_shared::version::Range;
 use bumpless_trust::document::{Elders, ReleaseDocument, Stage};
 use bumpless_trust::refresh::sha256;
-use bumpless_trust::{Choice, Forbidden, Machine, Refused, Request, Role, Running, Trusted, WhyNot};
+use bumpless_trust::{Choice, Forbidden, Machine, Origin, Refused, Request, Role, Running, Trusted, WhyNot};
 
 fn published(change: impl FnOnce(&mut Feed)) -> Trusted {
     let mut feed = Feed::new();
@@ -41,7 +41,8 @@ fn the_highest_counter_is_the_newest_whatever_the_versions_say() {
     let trusted = published(|_| {});
     let choice = trusted.choose(&machine(), None, &Request::Newest, |_| None, NOW, 0).unwrap();
     assert_eq!(choice.release().sha256, sha256(b"1.1.0"));
-    assert_eq!((choice.counter(), choice.index_version()), (2, 1));
+    assert_eq!(choice.counter(), 2);
+    assert!(matches!(choice.origin(), Origin::Index(evidence) if evidence.version == 1));
 }
 
 #[test]
@@ -89,11 +90,11 @@ fn what_does_not_fit_this_machine_is_refused_with_both_sides_of_the_mismatch() {
     };
     refused(
         |r| r.artifacts[0].target = "aarch64-unknown-linux-gnu".to_owned(),
-        "1.1.0 has no artifact for this machine (x86_64-unknown-linux-gnu); the index has aarch64-unknown-linux-gnu",
+        "1.1.0 has no artifact for this machine (x86_64-unknown-linux-gnu); it has aarch64-unknown-linux-gnu",
     );
     refused(
         |r| r.artifacts.clear(),
-        "1.1.0 has no artifact for this machine (x86_64-unknown-linux-gnu); the index has none",
+        "1.1.0 has no artifact for this machine (x86_64-unknown-linux-gnu); it has none",
     );
     refused(
         |r| r.min_supervisor = [0, 2, 0],

@@ -10,5 +10,6 @@ mod expiry;
 mod feed;
 mod golden;
 mod outlook;
+mod package;
 mod refresh;
 mod rollout;

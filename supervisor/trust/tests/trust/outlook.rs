@@ -4,7 +4,7 @@ use bumpless_shared::release::{Release, Version};
 use bumpless_trust::choice::Standing;
 use bumpless_trust::document::Stage;
 use bumpless_trust::refresh::sha256;
-use bumpless_trust::{Forbidden, Machine, Outlook, Request, Running, Trusted, WhyNot};
+use bumpless_trust::{Forbidden, Machine, Origin, Outlook, Request, Running, Trusted, WhyNot};
 
 /// 1.9.0, 1.8.1 and 1.8.0, of which the last runs.
 fn published(change: impl FnOnce(&mut Feed)) -> Trusted {
@@ -172,7 +172,7 @@ fn a_choice_rests_on_the_exact_bytes_of_its_index_and_on_the_keys_that_signed_th
     // And the same from what was kept, after a restart.
     for trusted in [fetched, client.load().unwrap()] {
         let choice = trusted.choose(&machine(), None, &Request::Newest, |_| None, NOW, 0).unwrap();
-        let evidence = choice.evidence();
+        let Origin::Index(evidence) = choice.origin() else { panic!("{choice:?}") };
         assert_eq!(evidence.version, 7);
         assert_eq!(evidence.sha256, sha256(&feed.files["index/7.json"].bytes));
         let mut expected: Vec<_> = feed.releases.iter().map(|pair| pair.pk.to_base64()).collect();
