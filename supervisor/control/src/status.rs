@@ -275,6 +275,10 @@ pub struct Feed {
     pub checked_at: Option<Unix>,
     /// Why the last look did not go through.
     pub error: Option<String>,
+    /// What this machine does not have of the sandbox that files are fetched in, with what a fetcher gone bad could
+    /// do for want of it; left out where nothing is wanting.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sandbox_lacks: Vec<String>,
 }
 
 /// What the system's packages declare, by the last look at their folder.

@@ -400,6 +400,7 @@ fn a_full_status_is_written_and_read_like_this() {
             urls: vec!["https://x".into()],
             checked_at: Some(18),
             error: None,
+            sandbox_lacks: vec!["Landlock".into()],
         }),
         packages: Some(Packages {
             folder: "/w".into(),
@@ -423,7 +424,7 @@ fn a_full_status_is_written_and_read_like_this() {
             r#""held":{{"reason":"racks","at":15,"by":0}},"#,
             r#""quarantined":[{{"release":"1.2.0","sha256":"{}","reason":"died","at":16,"output":"oh"}}],"#,
             r#""last":{{"result":"rolled_back","from":"1.0.0","to":"1.2.0","at":17,"gap_ms":1.4,"reason":"died"}},"#,
-            r#""feed":{{"channel":"stable","urls":["https://x"],"checked_at":18,"error":null}},"#,
+            r#""feed":{{"channel":"stable","urls":["https://x"],"checked_at":18,"error":null,"sandbox_lacks":["Landlock"]}},"#,
             r#""packages":{{"folder":"/w","declared":["1.4.0"],"refused":[{{"file":"/w/x.json","why":"a link"}}]}},"#,
             r#""alarms":[{{"at":19,"text":"disk"}}],"you_need_to_do":"bumpless unhold"}}"#,
         ),

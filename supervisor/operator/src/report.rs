@@ -299,12 +299,15 @@ fn feed_part(feed: Option<&Feed>, packaged: bool, next_check: Option<Unix>, now:
         None => {
             part += "No feed is configured, so no new release is ever found (feed.urls in config.toml).\n"
         }
-        Some(Feed { channel, urls: _, checked_at, error }) => {
+        Some(Feed { channel, urls: _, checked_at, error, sandbox_lacks }) => {
             let seen = checked_at
                 .map_or("never seen so far".into(), |at| format!("last seen {}", relative(at, now)));
             part += &format!("Feed, channel {}: {seen}{next}.\n", safe(channel));
             if let Some(error) = error {
                 part += &format!("    The last look FAILED: {}.\n", clause(error));
+            }
+            for lack in sandbox_lacks {
+                part += &format!("    The sandbox of what fetches lacks {}.\n", clause(lack));
             }
         }
     }

@@ -64,6 +64,7 @@ fn steady() -> Status {
             urls: vec!["https://releases.example.org".into()],
             checked_at: Some(NOW - 1140),
             error: None,
+            sandbox_lacks: Vec::new(),
         }),
         packages: None,
         alarms: Vec::new(),
@@ -560,6 +561,17 @@ fn a_feed_that_is_gone_in_words() {
     assert!(report::report(&status, NOW).contains(
         "Feed, channel stable: last seen 19 min ago, looked at again in 41 min.\n    \
          The last look FAILED: releases.example.org: connection refused. 1.1.0 serves on.\n"
+    ));
+}
+
+#[test]
+fn what_is_wanting_of_the_sandbox_in_words() {
+    let mut status = steady();
+    status.feed.as_mut().unwrap().sandbox_lacks =
+        vec!["Landlock, which this kernel does not have: it could read any file".into()];
+    assert!(report::report(&status, NOW).contains(
+        "looked at again in 41 min.\n    The sandbox of what fetches lacks Landlock, which this kernel does not \
+         have: it could read any file.\n"
     ));
 }
 

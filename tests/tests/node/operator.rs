@@ -123,6 +123,26 @@ async fn status_alone_tells_what_happened_after_a_failed_upgrade() -> Result<()>
     Ok(())
 }
 
+/// On whatever machine this runs: the log, which has it from the fetchers, knows what it should be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_tells_what_this_machine_lacks_of_the_sandbox_that_the_log_tells_of_once() -> Result<()> {
+    let mut world = World::start(Settings::default()).await?;
+    let told: Vec<String> = world
+        .supervisor()?
+        .log()
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("bumplessd: the fetcher's sandbox lacks ")?.split_once(", if it were")
+        })
+        .map(|(lack, _)| lack.to_owned())
+        .collect();
+    let feed = world.control().status().await?.feed.ok_or("no feed")?;
+    assert_eq!(feed.sandbox_lacks, told);
+    let text = expect(&world.operator(), &["status"], 0).await?;
+    assert_eq!(text.matches("The sandbox of what fetches lacks").count(), told.len(), "{text}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollback_in_probation_is_graceful() -> Result<()> {
     let mut node =

@@ -16,6 +16,7 @@ use super::trust::FromFolder;
 use super::{Driver, Waits};
 use crate::control_socket::{Asked, Replies};
 use crate::effects::unix_now;
+use crate::feed;
 use crate::records::hold::Hold;
 use crate::releases::Record;
 use crate::status;
@@ -516,6 +517,7 @@ impl Driver {
                 urls: config.feed.urls.clone(),
                 checked_at: self.feed_state.checked_at,
                 error: self.feed_state.error.clone(),
+                sandbox_lacks: feed::lacks(),
             }),
             packages: self.packages_shown(),
             alarms: self.ledger.alarms(),

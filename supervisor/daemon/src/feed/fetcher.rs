@@ -203,7 +203,7 @@ impl Fetcher<'_> {
 
 fn report(line: &str, progress: &mut (dyn FnMut(u64, Option<u64>) + Send)) {
     if let Some(lack) = line.strip_prefix("lacks ") {
-        return tell_once(lack);
+        return noted(lack);
     }
     let mut words = line.split(' ');
     if words.next() == Some("progress")
@@ -214,10 +214,17 @@ fn report(line: &str, progress: &mut (dyn FnMut(u64, Option<u64>) + Send)) {
 }
 
 /// A machine does not change while it runs, and there is a fetcher for every file.
-fn tell_once(lack: &str) {
-    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.len() < MAX_LACKS && told.insert(lack.to_owned()) {
+static LACKS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// What the machine does not have of a fetcher's sandbox, as fetchers have said so far.
+pub fn lacks() -> Vec<String> {
+    LACKS.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
+/// Told once.
+fn noted(lack: &str) {
+    let mut lacks = LACKS.lock().unwrap_or_else(PoisonError::into_inner);
+    if lacks.len() < MAX_LACKS && lacks.insert(lack.to_owned()) {
         eprintln!(
             "bumplessd: the fetcher's sandbox lacks {lack}, if it were taken over by what it reads. What it \
              fetches is verified all the same"
