@@ -193,7 +193,7 @@ async fn measured(dir: &Path, state: &Path) -> Round {
     let release = releases.install(staged, &choice).await.unwrap();
     let install = ms(begun);
     let begun = Instant::now();
-    releases.launchable(&release).await.unwrap();
+    releases.launchable(&release, None).await.unwrap();
     let launch = ms(begun);
     Round { fetch, install, launch, baseline: 0.0, peak: 0, blob: choice.artifact().size }
 }

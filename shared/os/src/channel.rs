@@ -13,6 +13,7 @@ use nix::sys::socket::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::child::User;
 use crate::raw;
 
 /// Most bytes in one message: a frame of the contract with its header.
@@ -133,12 +134,13 @@ impl Channel {
         Ok(look[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP)))
     }
 
-    /// Effective user id of the process that made the other end.
+    /// Effective user and group of the process that made the other end.
     ///
     /// # Errors
     /// What `getsockopt` says.
-    pub fn peer_uid(&self) -> io::Result<u32> {
-        Ok(getsockopt(self.0.get_ref(), sockopt::PeerCredentials)?.uid())
+    pub fn peer_user(&self) -> io::Result<User> {
+        let credentials = getsockopt(self.0.get_ref(), sockopt::PeerCredentials)?;
+        Ok(User { uid: credentials.uid(), gid: credentials.gid() })
     }
 
     /// Number of the process that connected the other end; meaningful for a connection to a named
@@ -300,7 +302,8 @@ mod tests {
         near.send(b"hello", &[]).await.unwrap();
         assert_eq!(far.receive().await.unwrap().unwrap().bytes, b"hello");
         assert_eq!(far.peer_pid().unwrap(), std::process::id() as i32);
-        assert_eq!(far.peer_uid().unwrap(), nix::unistd::geteuid().as_raw());
+        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        assert_eq!(far.peer_user().unwrap(), User { uid, gid });
         Listener::bind(&path).unwrap();
     }
 }

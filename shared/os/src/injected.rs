@@ -24,15 +24,15 @@ pub(crate) use none::{clock, foreign_sync, sync};
 
 #[cfg(not(feature = "faults"))]
 mod none {
-    use std::ffi::CString;
+    use std::ffi::OsString;
     use std::fs::File;
     use std::io;
     use std::path::Path;
 
     /// What a worker's environment has to hold for the faults of this one to be its own: nothing.
     #[inline]
-    pub fn environment() -> Vec<CString> {
-        Vec::new()
+    pub fn environment() -> Option<(&'static str, OsString)> {
+        None
     }
 
     #[inline]
@@ -54,11 +54,10 @@ mod none {
 #[cfg(feature = "faults")]
 mod made {
     use std::collections::HashMap;
-    use std::ffi::{CString, OsString};
+    use std::ffi::OsString;
     use std::fs::{self, File};
     use std::io;
     use std::os::fd::AsRawFd;
-    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
     use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -85,10 +84,8 @@ mod made {
     }
 
     /// What a worker's environment has to hold for the faults of this one to be its own.
-    pub fn environment() -> Vec<CString> {
-        let Some(file) = &*FILE else { return Vec::new() };
-        let variable = [NAME.as_bytes(), b"=", file.as_bytes()].concat();
-        CString::new(variable).into_iter().collect()
+    pub fn environment() -> Option<(&'static str, OsString)> {
+        FILE.clone().map(|file| (NAME, file))
     }
 
     fn lines() -> Option<Vec<String>> {

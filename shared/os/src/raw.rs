@@ -8,7 +8,7 @@ use std::process::Command;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::child::Bounds;
+use crate::child::{Bounds, User};
 
 /// A descriptor that refers to a process, close-on-exec.
 ///
@@ -101,38 +101,37 @@ pub fn confine(command: &mut Command, bounds: Bounds) {
     unsafe { command.pre_exec(move || accept(bounds, parent)) };
 }
 
+/// Has a child be `user`, if there is one, and keep nothing of this process but what it is given, between its
+/// start and the execution of its program.
+pub fn part(command: &mut Command, user: Option<User>) {
+    // SAFETY: as for `confine`; `leave` does no more than `accept`.
+    unsafe { command.pre_exec(move || leave(user)) };
+}
+
+/// Runs in the child.
+fn leave(user: Option<User>) -> io::Result<()> {
+    close_others_on_execution();
+    if let Some(user) = user {
+        drop_capabilities()?;
+        become_user(user)?;
+        no_new_privileges()?;
+    }
+    Ok(())
+}
+
 /// Runs in the child. The order matters: what takes a privilege stands before the user that has none,
 /// and a change of the user would take the order to die with the parent back.
 fn accept(bounds: Bounds, parent: u32) -> io::Result<()> {
-    // Whatever this process was itself started with, and is not meant for others. Kernels before 5.11 do
-    // not know this, and there it stays as it is.
-    // SAFETY: takes integers and touches no memory of ours.
-    let _ = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    close_others_on_execution();
 
     lower(libc::RLIMIT_CORE.into(), 0)?;
     lower(libc::RLIMIT_FSIZE.into(), bounds.file_bytes)?;
     lower(libc::RLIMIT_AS.into(), bounds.memory_bytes)?;
     lower(libc::RLIMIT_NOFILE.into(), bounds.descriptors)?;
 
-    // Not even as root has the program a capability: none to be gained by executing it, none inherited.
-    // Who has not the right to drop them has none to be gained.
-    let _ = (0..64).all(|capability| control(libc::PR_CAPBSET_DROP, capability).is_ok());
-    let mut header = [CAPABILITIES_VERSION_3, 0];
-    // Effective, permitted, inheritable; low words, high words.
-    let mut sets = [[0u32; 3]; 2];
-    // SAFETY: this version of the call reads a header of two words and fills two times three words.
-    done(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) })?;
-    (sets[0][2], sets[1][2]) = (0, 0);
-    // SAFETY: it reads the same memory, and writes at most the header.
-    done(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) })?;
-
+    drop_capabilities()?;
     if let Some(user) = bounds.user {
-        // SAFETY: an empty list of groups has no memory; the others take integers.
-        unsafe {
-            done(libc::setgroups(0, std::ptr::null()).into())?;
-            done(libc::setresgid(user.gid, user.gid, user.gid).into())?;
-            done(libc::setresuid(user.uid, user.uid, user.uid).into())?;
-        }
+        become_user(user)?;
         lower(libc::RLIMIT_NPROC.into(), bounds.processes)?;
     }
     no_new_privileges()?;
@@ -146,19 +145,99 @@ fn accept(bounds: Bounds, parent: u32) -> io::Result<()> {
     }
 }
 
+/// Whatever this process was itself started with, and is not meant for others, does not pass to the program.
+fn close_others_on_execution() {
+    // SAFETY: takes integers and touches no memory of ours.
+    let marked = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if marked < 0 {
+        mark_one_by_one();
+    }
+}
+
+/// The same for kernels before 5.11.
+fn mark_one_by_one() {
+    let numbers = limit(libc::RLIMIT_NOFILE.into()).map_or(1024, |[soft, _]| soft);
+    for number in 3..RawFd::try_from(numbers).unwrap_or(RawFd::MAX) {
+        // SAFETY: sets a mark of this process's, and touches no memory of ours; what is not open is an error.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
+/// Not even as root has the program a capability: none to be gained by executing it, none inherited. Those that
+/// a change of the user needs are there until then, or until the execution.
+fn drop_capabilities() -> io::Result<()> {
+    // Who has not the right to drop them has none to be gained.
+    let _ = (0..64).all(|capability| control(libc::PR_CAPBSET_DROP, capability).is_ok());
+    let mut sets = capability_sets()?;
+    // Those that are inherited.
+    (sets[0][2], sets[1][2]) = (0, 0);
+    let mut header = [CAPABILITIES_VERSION_3, 0];
+    // SAFETY: this version of the call reads a header of two words and two times three words, and writes at
+    // most the header.
+    done(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) })
+}
+
+/// For good: no other user or group is left to go back to.
+fn become_user(user: User) -> io::Result<()> {
+    // The kernel takes these for "as it is", and does as it is told.
+    if user.uid == u32::MAX || user.gid == u32::MAX {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: an empty list of groups has no memory; the others take integers.
+    unsafe {
+        done(libc::setgroups(0, std::ptr::null()).into())?;
+        done(libc::setresgid(user.gid, user.gid, user.gid).into())?;
+        done(libc::setresuid(user.uid, user.uid, user.uid).into())
+    }
+}
+
+/// Has the calling thread, and no other of this process, be in no group but its own.
+///
+/// # Errors
+/// What the system says.
+pub fn drop_groups_of_this_thread() -> io::Result<()> {
+    let none = std::ptr::null::<libc::gid_t>();
+    // Not the C library's function: that one has all threads do it.
+    // SAFETY: an empty list has no memory.
+    done(unsafe { libc::syscall(libc::SYS_setgroups, 0usize, none) })
+}
+
+/// Effective, permitted, inheritable; low words, high words.
+fn capability_sets() -> io::Result<[[u32; 3]; 2]> {
+    let mut header = [CAPABILITIES_VERSION_3, 0];
+    let mut sets = [[0; 3]; 2];
+    // SAFETY: this version of the call reads a header of two words and fills two times three words.
+    done(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) })?;
+    Ok(sets)
+}
+
+/// The capabilities that this process can use, by the numbers of <linux/capability.h>, as bits.
+///
+/// # Errors
+/// None in practice.
+pub fn capabilities() -> io::Result<u64> {
+    let [[low, ..], [high, ..]] = capability_sets()?;
+    Ok(u64::from(high) << 32 | u64::from(low))
+}
+
 /// `_LINUX_CAPABILITY_VERSION_3` of <linux/capability.h>.
 const CAPABILITIES_VERSION_3: u32 = 0x2008_0522;
 
-/// Lowers a limit, soft and hard; one that is lower already stays.
-fn lower(resource: i64, most: u64) -> io::Result<()> {
-    // Soft, hard: the kernel's own `rlimit64`.
-    let mut limit = [0u64; 2];
+/// A limit of this process, soft and hard: the kernel's own `rlimit64`.
+fn limit(resource: i64) -> io::Result<[u64; 2]> {
+    let mut limit = [0; 2];
     let none = std::ptr::null::<u64>();
     // SAFETY: 0 is this process; nothing is read, and two numbers are filled, which outlive the call.
     done(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, none, limit.as_mut_ptr()) })?;
-    limit = [limit[1].min(most); 2];
+    Ok(limit)
+}
+
+/// Lowers a limit, soft and hard; one that is lower already stays.
+fn lower(resource: i64, most: u64) -> io::Result<()> {
+    let lowered = [limit(resource)?[1].min(most); 2];
+    let none = std::ptr::null::<u64>();
     // SAFETY: two numbers are read, which outlive the call, and nothing is written.
-    done(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), none) })
+    done(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, lowered.as_ptr(), none) })
 }
 
 /// Of the calling process or thread.
@@ -275,4 +354,22 @@ pub fn filter_system_calls(program: &[libc::sock_filter]) -> io::Result<()> {
     };
     // A positive number is that of a thread with another filter of its own.
     if result > 0 { Err(io::Error::from_raw_os_error(libc::ESRCH)) } else { done(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_descriptor_of_a_careless_parent_is_closed_on_execution_on_an_old_kernel_too() {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        // Not close-on-exec.
+        let (careless, _) = nix::unistd::pipe().unwrap();
+        let marked = || FdFlag::from_bits_retain(fcntl(careless.as_fd(), FcntlArg::F_GETFD).unwrap());
+        assert!(!marked().contains(FdFlag::FD_CLOEXEC));
+        mark_one_by_one();
+        assert!(marked().contains(FdFlag::FD_CLOEXEC));
+    }
 }

@@ -172,6 +172,9 @@ pub struct Rollout {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Worker {
+    /// The user that it runs as, by name or by number; `None`: the supervisor's own. Looked up at the start, and
+    /// in force from the next start at which no worker lives.
+    pub user: Option<String>,
     /// What an acknowledgement waits for: `"fsync"` survives a power loss, `"os"` only a kill.
     #[serde(deserialize_with = "durability")]
     pub durability: Durability,
@@ -346,6 +349,7 @@ impl Default for Packages {
 impl Default for Worker {
     fn default() -> Worker {
         Worker {
+            user: None,
             durability: Durability::Fsync,
             // Four times the peak that was measured while a million records are streamed (118 MB).
             memory_max: 512 * MIB,

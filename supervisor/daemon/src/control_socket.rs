@@ -14,7 +14,8 @@
 //! - Too many clients: further ones get an outcome that says so. Root and the supervisor's own user have
 //!   places of their own, so that strangers cannot keep them out.
 //! - A line that is too long, or no request: refused, with what is wrong with it.
-//! - A stranger asks for a change: refused here; the driver never hears of it.
+//! - A stranger asks for a change: refused here; the driver never hears of it. So is the workers' own user,
+//!   whatever group it is in: a worker has no say over its supervisor.
 //! - The driver drops an answer: the client gets an outcome that says so, not silence.
 
 use std::fmt;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use bumpless_control::REQUEST_LIMIT;
 use bumpless_control::reply::{Outcome, Progress, Reply};
 use bumpless_control::request::{Access, Request};
+use bumpless_os::child;
 use interprocess::local_socket::tokio::prelude::*;
 use interprocess::local_socket::tokio::{Listener, Stream};
 use interprocess::local_socket::{GenericFilePath, ListenerOptions};
@@ -120,6 +122,7 @@ impl std::error::Error for BindError {
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: Listener,
+    ruled_out: Option<u32>,
 }
 
 impl ControlSocket {
@@ -132,10 +135,15 @@ impl ControlSocket {
         bind(path).map_err(|source| BindError { path: path.to_owned(), source })
     }
 
+    /// This user, if there is one, may change nothing.
+    pub fn ruled_out(self, user: Option<child::User>) -> ControlSocket {
+        ControlSocket { ruled_out: user.map(|user| user.uid), ..self }
+    }
+
     /// Takes connections in the current runtime until the receiver is dropped.
     pub fn serve(self) -> mpsc::Receiver<Asked> {
         let (asked, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(accept(self.listener, asked));
+        tokio::spawn(accept(self, asked));
         receiver
     }
 }
@@ -149,14 +157,14 @@ fn bind(path: &Path) -> io::Result<ControlSocket> {
     // Everybody may connect; who may ask what is decided for each request. Set on the name itself,
     // because a mode given before the bind would be narrowed by the umask.
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
-    Ok(ControlSocket { listener })
+    Ok(ControlSocket { listener, ruled_out: None })
 }
 
-async fn accept(listener: Listener, asked: mpsc::Sender<Asked>) {
+async fn accept(socket: ControlSocket, asked: mpsc::Sender<Asked>) {
     let (ours, theirs) = (Arc::new(Semaphore::new(PLACES)), Arc::new(Semaphore::new(PLACES)));
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = socket.listener.accept() => accepted,
             () = asked.closed() => return,
         };
         let Ok(stream) = accepted else {
@@ -164,7 +172,7 @@ async fn accept(listener: Listener, asked: mpsc::Sender<Asked>) {
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Some(peer) = Peer::of(&stream) else { continue };
+        let Some(peer) = Peer::of(&stream, socket.ruled_out) else { continue };
         let places = if peer.is_ours() { &ours } else { &theirs };
         let place = places.clone().try_acquire_owned().ok();
         tokio::spawn(client(stream, peer, place, asked.clone()));
@@ -176,12 +184,14 @@ async fn accept(listener: Listener, asked: mpsc::Sender<Asked>) {
 struct Peer {
     uid: u32,
     gid: u32,
+    is_ruled_out: bool,
 }
 
 impl Peer {
-    fn of(stream: &Stream) -> Option<Peer> {
+    fn of(stream: &Stream, ruled_out: Option<u32>) -> Option<Peer> {
         let credentials = stream.peer_creds().ok()?;
-        Some(Peer { uid: credentials.euid()?, gid: credentials.egid()? })
+        let (uid, gid) = (credentials.euid()?, credentials.egid()?);
+        Some(Peer { uid, gid, is_ruled_out: ruled_out == Some(uid) })
     }
 
     fn is_ours(self) -> bool {
@@ -191,6 +201,7 @@ impl Peer {
     async fn may(self, access: Access) -> bool {
         match access {
             Access::Everybody => true,
+            Access::Root | Access::Operators if self.is_ruled_out => false,
             Access::Root => self.uid == 0,
             Access::Operators if self.is_ours() => true,
             // The list of users may lie on another machine.
@@ -416,16 +427,30 @@ mod tests {
 
     #[tokio::test]
     async fn strangers_may_read_and_may_not_change() {
-        let stranger = Peer { uid: 4_000_000, gid: 4_000_000 };
+        let peer = |uid, gid| Peer { uid, gid, is_ruled_out: false };
+        let stranger = peer(4_000_000, 4_000_000);
         assert!(stranger.may(Access::Everybody).await);
         assert!(!stranger.may(Access::Operators).await);
         assert!(!stranger.may(Access::Root).await);
-        assert!(Peer { uid: 0, gid: 0 }.may(Access::Root).await);
+        assert!(peer(0, 0).may(Access::Root).await);
         // The supervisor's own user is an operator, and is root only if it is.
-        let ours = Peer { uid: geteuid().as_raw(), gid: 4_000_000 };
+        let ours = peer(geteuid().as_raw(), 4_000_000);
         assert_eq!(ours.may(Access::Root).await, geteuid().is_root());
-        assert!(Peer { uid: 0, gid: 0 }.may(Access::Operators).await);
-        assert!(Peer { uid: geteuid().as_raw(), gid: 4_000_000 }.may(Access::Operators).await);
+        assert!(peer(0, 0).may(Access::Operators).await);
+        assert!(ours.may(Access::Operators).await);
+    }
+
+    #[tokio::test]
+    async fn the_workers_user_may_read_and_may_not_change_whoever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let own = child::User { uid: geteuid().as_raw(), gid: 0 };
+        let mut asked = ControlSocket::bind(&path).unwrap().ruled_out(Some(own)).serve();
+        let text = reason(reply(&mut ask(&path, b"{\"schema\":1,\"verb\":\"unhold\"}\n").await).await);
+        assert!(text.contains("may not unhold") && text.contains("nothing was changed"), "{text}");
+        let mut client = ask(&path, b"{\"schema\":1,\"verb\":\"status\"}\n").await;
+        asked.recv().await.unwrap().replies.finish(Outcome::Done { answer: Answer::Unheld });
+        assert!(reply(&mut client).await.is_some());
     }
 
     #[tokio::test]

@@ -1,39 +1,40 @@
 //! Starting a worker: exactly these bytes, one descriptor, nothing else.
 //!
 //! ```text
-//!   sealed memfd ── executed through its descriptor: what was hashed is what runs
+//!   the binary   ── executed through the descriptor that was hashed (see [`crate::releases`])
 //!   0            ── the worker's end of the control channel; everything else comes over it
 //!   1, 2         ── alive/<instance>.out, appended to: a worker outlives its supervisor, and a pipe to
 //!                   a supervisor that is gone would break
 //!   the rest     ── closed
 //!   environment  ── empty
 //!   group        ── its own: a Ctrl-C on the supervisor's terminal is not meant for it
+//!   user         ── its own where there is one (`worker.user`), with that user's primary group, no other
+//!                   groups, no capabilities and no way to gain a privilege; otherwise the supervisor's
 //! ```
 //!
 //! The parent's death is no signal to the worker (no `PDEATHSIG`): it serves on and waits for the next
-//! supervisor. Descriptors that this process was itself started with, and that are not close-on-exec,
-//! are closed by number.
+//! supervisor. Limits are the supervisor's own. The UDP sockets are bound by the supervisor and passed, so that
+//! a worker without privileges serves a port below 1024, and a process of its user cannot join their group.
 
-use std::ffi::{CStr, CString};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use bumpless_os::child::{self, User};
 use bumpless_os::process::Process;
 use nix::errno::Errno;
-use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
 
 /// Standard input, output and error: all that a worker has open when it begins.
 const STANDARD: std::ops::RangeInclusive<RawFd> = 0..=2;
 
 /// What a process list shows.
-const NAME: &CStr = c"bumpless-node";
+const NAME: &str = "bumpless-node";
 
 /// A worker that was started.
 #[derive(Debug)]
@@ -61,8 +62,10 @@ pub enum LaunchError {
         /// Why.
         source: io::Error,
     },
-    /// The kernel did not execute it.
+    /// The kernel did not execute it, or not as this user.
     Execute {
+        /// As whom; `None`: as the supervisor's.
+        user: Option<User>,
         /// Why.
         source: io::Error,
     },
@@ -80,17 +83,26 @@ impl fmt::Display for LaunchError {
                 write!(f, "cannot start a worker: its output file {}: {source}", path.display())
             }
             LaunchError::Prepare { what, source } => write!(f, "cannot start a worker: {what}: {source}"),
-            LaunchError::Execute { source } => match source.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::ENOEXEC) => {
-                    write!(f, "cannot start a worker: its file is no executable of this machine")
+            LaunchError::Execute { user, source } => {
+                match (source.raw_os_error().map(Errno::from_raw), user) {
+                    (Some(Errno::ENOEXEC), _) => {
+                        write!(f, "cannot start a worker: its file is no executable of this machine")
+                    }
+                    (Some(Errno::EACCES | Errno::EPERM), None) => write!(
+                        f,
+                        "cannot start a worker: {source}. Executing from memory may be forbidden here \
+                         (vm.memfd_noexec, or a policy of the security module)"
+                    ),
+                    (Some(Errno::EACCES | Errno::EPERM), Some(user)) => write!(
+                        f,
+                        "cannot start a worker as user {}: {source}. Becoming that user may be forbidden here, or \
+                         executing what lies in state_dir (its file system is mounted noexec, or a policy of the \
+                         security module)",
+                        user.uid
+                    ),
+                    (Some(_) | None, _) => write!(f, "cannot start a worker: {source}"),
                 }
-                Some(Errno::EACCES | Errno::EPERM) => write!(
-                    f,
-                    "cannot start a worker: {source}. Executing from memory may be forbidden here (vm.memfd_noexec, \
-                     or a policy of the security module)"
-                ),
-                Some(_) | None => write!(f, "cannot start a worker: {source}"),
-            },
+            }
             LaunchError::Watch { source } => {
                 write!(f, "a worker was started, could not be watched ({source}) and was ended again")
             }
@@ -103,14 +115,14 @@ impl std::error::Error for LaunchError {
         match self {
             LaunchError::Output { source, .. }
             | LaunchError::Prepare { source, .. }
-            | LaunchError::Execute { source }
+            | LaunchError::Execute { source, .. }
             | LaunchError::Watch { source } => Some(source),
         }
     }
 }
 
-/// Starts the executable that `binary` refers to, with `control_end` as its standard input. `control_end`
-/// is closed here, so that the channel ends when the worker does.
+/// Starts the executable that `binary` refers to, with `control_end` as its standard input and as `user`, if
+/// there is one. `control_end` is closed here, so that the channel ends when the worker does.
 ///
 /// To be called from one thread at a time.
 ///
@@ -120,60 +132,37 @@ pub fn launch(
     binary: BorrowedFd<'_>,
     control_end: OwnedFd,
     output: &Output,
+    user: Option<User>,
 ) -> Result<Launched, LaunchError> {
-    start(binary, control_end, output, &[NAME])
+    start(binary, control_end, output, user, &[])
 }
 
 fn start(
     binary: BorrowedFd<'_>,
     control_end: OwnedFd,
     output: &Output,
-    arguments: &[&CStr],
+    user: Option<User>,
+    arguments: &[&OsStr],
 ) -> Result<Launched, LaunchError> {
     let prepare = |what| move |source: io::Error| LaunchError::Prepare { what, source };
-    let spawn = |errno: Errno| LaunchError::Prepare { what: "what it is started with", source: errno.into() };
-
     let out = output.open().map_err(|source| LaunchError::Output { path: output.path.clone(), source })?;
-    // None of them may have a number that is overwritten before it is read.
+    let errors = out.try_clone().map_err(prepare("its output file"))?;
+    // Its number may not be given to something else before it is executed. Close-on-exec, it is closed then.
     let binary = above_standard(binary).map_err(prepare("its file"))?;
-    let out = above_standard(out.as_fd()).map_err(prepare("its output file"))?;
-    let control_end = above_standard(control_end.as_fd()).map_err(prepare("its control channel"))?;
 
-    let mut actions = PosixSpawnFileActions::init().map_err(spawn)?;
-    for (from, to) in [(control_end.as_raw_fd(), 0), (out.as_raw_fd(), 1), (out.as_raw_fd(), 2)] {
-        actions.add_dup2(from, to).map_err(spawn)?;
-    }
-    for number in open_descriptors().map_err(prepare("/proc/self/fd"))? {
-        // The binary's own is close-on-exec, and is needed until then.
-        if !STANDARD.contains(&number) && number != binary.as_raw_fd() {
-            actions.add_close(number).map_err(spawn)?;
-        }
-    }
-    let mut attributes = PosixSpawnAttr::init().map_err(spawn)?;
-    attributes
-        .set_flags(
-            PosixSpawnFlags::POSIX_SPAWN_SETPGROUP
-                | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF
-                | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK,
-        )
-        .map_err(spawn)?;
-    attributes.set_pgroup(Pid::from_raw(0)).map_err(spawn)?;
-    attributes.set_sigmask(&SigSet::empty()).map_err(spawn)?;
-    // Ignored signals stay ignored over an execution, and Rust ignores this one.
-    attributes.set_sigdefault(&SigSet::from_iter([Signal::SIGPIPE])).map_err(spawn)?;
-
-    let path = CString::new(format!("/proc/self/fd/{}", binary.as_raw_fd()))
-        .map_err(|error| LaunchError::Prepare { what: "its path", source: error.into() })?;
-    let environment = bumpless_os::injected::environment();
-    let pid = posix_spawn(path.as_c_str(), &actions, &attributes, arguments, &environment)
-        .map_err(|errno| LaunchError::Execute { source: errno.into() })?;
+    let mut command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
+    command.arg0(NAME).args(arguments).env_clear().envs(bumpless_os::injected::environment());
+    command.current_dir("/").process_group(0).stdin(control_end).stdout(out).stderr(errors);
+    child::part(&mut command, user);
+    let mut child = command.spawn().map_err(|source| LaunchError::Execute { user, source })?;
+    let pid = child.id() as i32;
     // Our own child, not yet waited for: the number cannot mean anybody else.
-    match Process::open(pid.as_raw()) {
-        Ok(process) => Ok(Launched { process, pid: pid.as_raw() }),
+    match Process::open(pid) {
+        Ok(process) => Ok(Launched { process, pid }),
         Err(source) => {
             // Both can fail only where there is no such child any more.
-            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
-            let _ = waitpid(pid, None);
+            let _ = child.kill();
+            let _ = child.wait();
             Err(LaunchError::Watch { source })
         }
     }
@@ -189,14 +178,6 @@ fn above_standard(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         }
         low.push(copy);
     }
-}
-
-fn open_descriptors() -> io::Result<Vec<RawFd>> {
-    let mut numbers = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/fd")? {
-        numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()));
-    }
-    Ok(numbers)
 }
 
 /// What a worker writes to stdout and stderr, in a file.
@@ -288,6 +269,7 @@ mod tests {
     use super::*;
     use bumpless_os::process::Ending;
     use std::io::BufRead;
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
     fn shell() -> File {
@@ -296,9 +278,13 @@ mod tests {
 
     /// Runs a shell script as a worker and waits for its end.
     fn run(script: &str, output: &Output) -> Ending {
+        run_as(None, script, output)
+    }
+
+    fn run_as(user: Option<User>, script: &str, output: &Output) -> Ending {
         let (near, far) = UnixStream::pair().unwrap();
-        let script = CString::new(script).unwrap();
-        let launched = start(shell().as_fd(), far.into(), output, &[c"sh", c"-c", &script]).unwrap();
+        let arguments = ["-c", script].map(OsStr::new);
+        let launched = start(shell().as_fd(), far.into(), output, user, &arguments).unwrap();
         // The other end closes with the worker: nothing else has it.
         io::BufReader::new(near).lines().for_each(|line| drop(line.unwrap()));
         let mut fds = [nix::poll::PollFd::new(launched.process.as_fd(), nix::poll::PollFlags::POLLIN)];
@@ -337,13 +323,66 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_with_a_user_of_its_own_is_that_user_alone_and_has_no_privilege() {
+        let test = "a_worker_with_a_user_of_its_own_is_that_user_alone";
+        let Some(user) = crate::user::tests::other(test) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let output = output(dir.path());
+        let script = "id -u; id -g; id -G; kill -0 $PPID 2>/dev/null; echo $?; \
+                      sed -n 's/^\\(Cap[A-Za-z]*\\|NoNewPrivs\\|Groups\\):[^0-9a-f]*//p' /proc/self/status; \
+                      ls /proc/self/fd | tr '\\n' ' '";
+        assert_eq!(run_as(Some(user), script, &output), Ending::Exited(0));
+        let (uid, gid, none) = (user.uid.to_string(), user.gid.to_string(), "0000000000000000");
+        let lines = output.tail();
+        let lines: Vec<&str> = lines.lines().map(str::trim).collect();
+        assert_eq!(lines, [&uid, &gid, &gid, "1", "", none, none, none, none, none, "1", "0 1 2 3"]);
+        // Its output is its supervisor's: it writes to it, and cannot open it again.
+        assert_ne!(run_as(Some(user), "echo x >>/proc/self/fd/1", &output), Ending::Exited(0));
+    }
+
+    #[test]
+    fn while_a_worker_runs_nobody_opens_its_file_for_writing() {
+        let Some(user) = crate::user::tests::other("while_a_worker_runs_nobody_opens_its_file") else {
+            return;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sh");
+        // By another process: a child of ours that another test is starting would have it open for writing, too.
+        assert!(Command::new("cp").arg("/bin/sh").arg(&path).status().unwrap().success());
+        let (near, far) = UnixStream::pair().unwrap();
+        let arguments = ["-c", "read end"].map(OsStr::new);
+        let file = File::open(&path).unwrap();
+        let launched = start(file.as_fd(), far.into(), &output(dir.path()), Some(user), &arguments).unwrap();
+        let error = OpenOptions::new().write(true).open(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ExecutableFileBusy);
+        drop(near);
+        let mut fds = [nix::poll::PollFd::new(launched.process.as_fd(), nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE).unwrap();
+        launched.process.reap().unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_user_that_cannot_be_become_is_an_error_and_nothing_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_near, far) = UnixStream::pair().unwrap();
+        // No user has this number: asked for it, the kernel leaves everything as it is.
+        let nobody = User { uid: u32::MAX, gid: u32::MAX };
+        let error = start(shell().as_fd(), far.into(), &output(dir.path()), Some(nobody), &[]).unwrap_err();
+        // (Without the right to change the user it fails earlier.)
+        assert!(matches!(error, LaunchError::Execute { .. }), "{error}");
+        assert!(error.to_string().starts_with("cannot start a worker"), "{error}");
+        assert_eq!(output(dir.path()).tail(), "");
+    }
+
+    #[test]
     fn what_is_no_executable_is_an_error_and_leaves_no_process() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("text");
         std::fs::write(&path, b"not a program").unwrap();
         let file = File::open(&path).unwrap();
         let (_near, far) = UnixStream::pair().unwrap();
-        let error = launch(file.as_fd(), far.into(), &output(dir.path())).unwrap_err();
+        let error = launch(file.as_fd(), far.into(), &output(dir.path()), None).unwrap_err();
         assert!(matches!(error, LaunchError::Execute { .. }), "{error}");
         assert!(error.to_string().starts_with("cannot start a worker: "), "{error}");
     }

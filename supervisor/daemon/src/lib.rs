@@ -16,6 +16,7 @@
 //! - [`records`]: what is durable. [`ledger`]: what is remembered for people.
 //! - [`windows`]: when an upgrade may begin by itself.
 //! - [`sockets`]: the groups of UDP sockets that workers share. [`launch`], [`alive`]: processes.
+//! - [`user`]: as whom workers run. [`exposure`], [`ownership`]: what they cannot change then, and what is theirs.
 //! - [`control_socket`], [`status`]: the operator's side.
 //!
 //! A restart of the supervisor ends no worker: they serve on, come back by a named socket and hand the
@@ -31,10 +32,12 @@ pub mod config;
 pub mod control_socket;
 pub mod driver;
 pub mod effects;
+pub mod exposure;
 pub mod feed;
 pub mod launch;
 pub mod ledger;
 pub mod looks;
+pub mod ownership;
 pub mod pace;
 pub mod packages;
 #[cfg(test)]
@@ -45,6 +48,7 @@ pub mod sockets;
 pub mod start;
 pub mod status;
 pub mod upgrade;
+pub mod user;
 pub mod windows;
 
 pub use start::run;

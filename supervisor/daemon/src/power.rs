@@ -291,7 +291,7 @@ fn complete(paths: &Paths, release: &Release) {
     let releases = Releases::new(paths.state_dir());
     assert!(releases.find(release).unwrap().is_some(), "{release} is not installed");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(releases.launchable(release)).unwrap();
+    runtime.block_on(releases.launchable(release, None)).unwrap();
 }
 
 fn explained(life: &Recording<Mark>, crash: &Crash, check: impl FnOnce()) {

@@ -5,13 +5,27 @@
 //!                        └ mode 0555, synced, linked as releases/<version>-<hash>/worker
 //!                             └ release.json, synced: now it is installed
 //!
-//!   at every start:  worker ─ opened once ─▶ memory file ─ sealed ─ SHA-256 of what is in it ─▶ run that
+//!   at every start, where workers share our user:
+//!     worker ─ opened once ─▶ memory file ─ sealed ─ SHA-256 of what is in it ─▶ run that
+//!   where they have one of their own (`worker.user`):
+//!     worker, and every folder that leads to it: only we may change them? ─ opened once ─ SHA-256 ─▶ run that
 //! ```
 //!
 //! What is in a releases directory is never changed. A directory without `release.json` is one that a crash
 //! left half-made: it is no release, and installing completes it. What has other bytes than its name says is
-//! never run, wherever it comes from: the copy in memory is sealed before it is hashed, so nothing that
-//! happens to the file between the check and the start can matter.
+//! never run, wherever it comes from. Who would change it between the check and the start:
+//!
+//! | who, and how | workers share our user | workers have their own |
+//! |---|---|---|
+//! | puts another file, link or folder in its place | what was opened is what runs | the same; and a worker may not |
+//! | a worker writes into the file | the copy is sealed before it is hashed | it is not the worker's, nor writable for it |
+//! | a process of our own user, or root, writes into the file | the same | **not kept out**: it could as well be us |
+//! | a worker that traces the supervisor, or writes its records | **not kept out** | another user is not let |
+//!
+//! While it runs, the file cannot be opened for writing at all (`ETXTBSY`), whoever wants to; some kernels of 2024
+//! let root. A file that a worker's user could write to once, and that was made ours since, may be open for writing
+//! still where something of that user runs on: remove such a release and have it installed anew. And between two
+//! workers of one user nothing is kept: each may look into the other.
 //!
 //! The bad paths: a blob that is no single zstd frame, wants a large window, or unpacks to more, fewer or
 //! other bytes than signed, is refused with nothing left behind; no room and no permission are said as such;
@@ -28,6 +42,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bumpless_control::history::{self, Index};
+use bumpless_os::child::User;
 use bumpless_os::disk::{self, sync_dir};
 use bumpless_os::durable::{self, create_dirs, replace};
 use bumpless_shared::control::StateRange;
@@ -41,7 +56,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::exposure::{self, Exposed};
 use crate::feed::Staged;
+use crate::upgrade::Verdict;
 
 /// What is read at a time; memory does not grow with an artifact's size.
 const CHUNK: usize = 256 * 1024;
@@ -216,8 +233,29 @@ pub enum VerifyError {
         /// Why.
         source: io::Error,
     },
+    /// Workers have a user of their own, and others than the supervisor could change it.
+    Exposed {
+        /// Which release.
+        release: Release,
+        /// What.
+        source: Exposed,
+    },
     /// The helper thread ended without a result.
     Helper(Release),
+}
+
+impl VerifyError {
+    /// What it says of the release.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            VerifyError::File { .. }
+            | VerifyError::Hash { .. }
+            | VerifyError::Memory { .. }
+            | VerifyError::Helper(_) => Verdict::Bad(self.to_string()),
+            // Whoever set those permissions is to blame.
+            VerifyError::Exposed { .. } => Verdict::Unknown(self.to_string()),
+        }
+    }
 }
 
 impl fmt::Display for VerifyError {
@@ -237,6 +275,9 @@ impl fmt::Display for VerifyError {
                 "cannot start release {}: no sealed copy in memory: {source}. It is tried again; check free memory",
                 release.version
             ),
+            VerifyError::Exposed { release, source } => {
+                write!(f, "cannot start release {}: {source}", release.version)
+            }
             VerifyError::Helper(release) => {
                 write!(f, "cannot start release {}: the thread that verified it failed", release.version)
             }
@@ -248,6 +289,7 @@ impl std::error::Error for VerifyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             VerifyError::File { source, .. } | VerifyError::Memory { source, .. } => Some(source),
+            VerifyError::Exposed { source, .. } => Some(source),
             VerifyError::Hash { .. } | VerifyError::Helper(_) => None,
         }
     }
@@ -344,20 +386,23 @@ impl Releases {
         self.find(release).ok().flatten().map(|record| record.counter)
     }
 
-    /// The bytes of a release, in sealed memory, verified there: run exactly this descriptor. The work is
+    /// The bytes of a release, verified: run exactly this descriptor, as this user (`None`: our own). The work is
     /// done beside the runtime's thread.
     ///
     /// # Errors
-    /// It is not there, or not what was signed.
-    pub async fn launchable(&self, release: &Release) -> Result<OwnedFd, VerifyError> {
-        let (path, wanted) = (self.folder(release).join("worker"), release.clone());
-        let work = move || sealed(&path, &wanted);
+    /// It is not there, not what was signed, or could still be changed.
+    pub async fn launchable(&self, release: &Release, user: Option<User>) -> Result<OwnedFd, VerifyError> {
+        let (dir, wanted) = (self.dir.clone(), release.clone());
+        let work = move || match user {
+            None => sealed(&dir.join(wanted.directory()).join("worker"), &wanted),
+            Some(_) => owned(&dir, &wanted),
+        };
         let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|_| Err(VerifyError::Helper(release.clone())))
     }
 
     /// Removes a release. One that is not there is removed already. Who may be removed is the caller's
-    /// decision; a worker that runs keeps its copy in memory.
+    /// decision; a worker that runs keeps what it runs.
     ///
     /// # Errors
     /// The file system refuses.
@@ -499,14 +544,43 @@ pub(crate) fn install(
     Ok(())
 }
 
+/// Whatever starts may be committed, and whoever installed it may have been killed before its names were durable.
+fn sync_names(path: &Path) -> io::Result<()> {
+    let folder = durable::parent(path);
+    sync_dir(folder).and_then(|()| sync_dir(durable::parent(folder)))
+}
+
+/// From the releases directory `dir`, by a descriptor of what nobody but us can change.
+fn owned(dir: &Path, release: &Release) -> Result<OwnedFd, VerifyError> {
+    let (name, folder) = (release.directory(), dir.join(release.directory()));
+    let path = folder.join("worker");
+    let failed = |error| match error {
+        Exposed::File { path, source } => VerifyError::File { release: release.clone(), path, source },
+        source @ (Exposed::Owner { .. } | Exposed::Mode { .. }) => {
+            VerifyError::Exposed { release: release.clone(), source }
+        }
+    };
+    let (above, releases) = (durable::parent(dir), dir.file_name().unwrap_or_default());
+    let opened = exposure::folder(above)
+        .and_then(|state_dir| exposure::within(state_dir, above, releases, OFlag::O_DIRECTORY))
+        .and_then(|releases| exposure::within(releases, dir, name.as_ref(), OFlag::O_DIRECTORY))
+        .and_then(|release| exposure::within(release, &folder, "worker".as_ref(), OFlag::empty()));
+    let file = opened.map_err(failed)?;
+    let unread = |source| VerifyError::File { release: release.clone(), path: path.clone(), source };
+    sync_names(&path).map_err(unread)?;
+    let found = hash(&file).map_err(unread)?;
+    if found != release.sha256 {
+        return Err(VerifyError::Hash { release: release.clone(), found });
+    }
+    Ok(file.into())
+}
+
+/// From this path, by a copy that nobody can change any more.
 fn sealed(path: &Path, release: &Release) -> Result<OwnedFd, VerifyError> {
     let file = |source| VerifyError::File { release: release.clone(), path: path.to_owned(), source };
     let memory = |source| VerifyError::Memory { release: release.clone(), source };
     let mut from = open(path).map_err(file)?;
-    // Whatever starts may be committed, and whoever installed it may have been killed before its names
-    // were durable.
-    let folder = durable::parent(path);
-    sync_dir(folder).and_then(|()| sync_dir(durable::parent(folder))).map_err(file)?;
+    sync_names(path).map_err(file)?;
     let mut copy = File::from(executable_memory().map_err(memory)?);
     let mut buffer = vec![0; CHUNK];
     loop {

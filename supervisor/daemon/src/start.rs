@@ -4,6 +4,10 @@
 //! every worker that may be left: each file under `alive/` that is locked names a living process. Those
 //! come back by the named socket, say what they do and bring the UDP sockets; whoever stays silent is
 //! killed, and its death confirmed. Only then is anything decided ([`crate::upgrade::recovery`]).
+//!
+//! As whom workers run is decided here, too. Where none lives it is what the configuration says, and the state
+//! folder is handed over if it belonged to another user ([`crate::ownership`]). Where one lives, whatever is started
+//! beside it runs as that one does: two that share files have to be of one user.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,9 +18,11 @@ use std::time::{Duration, Instant};
 
 use bumpless_control::history::{Entry, Event as Happening};
 use bumpless_os::channel::{Channel, Listener};
+use bumpless_os::child::User;
 use bumpless_shared::control::{Identity, Incarnation, Instance, Report, RoutingKeys};
 use bumpless_shared::frame::{self, PACKET_LIMIT};
 use bumpless_trust::Refused;
+use nix::unistd::geteuid;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::alive::{Alive, Holder};
@@ -27,9 +33,11 @@ use crate::driver::{Beginning, Driver, Inputs, trust};
 use crate::effects::journal::{self, Journal};
 use crate::effects::worker::{Link, Unmet, greet};
 use crate::effects::{Edge, Parts, unix_now};
+use crate::exposure::{self, Exposed};
 use crate::feed::proxy::Proxy;
 use crate::feed::{self, Feed, FeedError, FirstRoot};
 use crate::ledger::Ledger;
+use crate::ownership;
 use crate::records::committed;
 use crate::records::file::{Kept, RecordError};
 use crate::records::lock::SupervisorLock;
@@ -42,6 +50,7 @@ use crate::upgrade::judge::Limits;
 use crate::upgrade::recovery::{Found, Survivor, recover};
 use crate::upgrade::rules::Forbidden;
 use crate::upgrade::{Moment, Rules, Worker};
+use crate::user;
 
 const USAGE: &str = "\
 bumplessd: the supervisor of a bumpless node
@@ -157,6 +166,7 @@ fn supervise(path: &Path) -> Result<(), StartError> {
 
 async fn take_charge(config: Config) -> Result<(), StartError> {
     let born = Instant::now();
+    let user = user::of_workers(&config).map_err(other)?;
     let paths = Paths::new(&config.state_dir, &config.run_dir);
     paths.create().map_err(other)?;
     let _lock = SupervisorLock::take(&paths).map_err(other)?;
@@ -182,13 +192,24 @@ async fn take_charge(config: Config) -> Result<(), StartError> {
         releases,
         routing,
         incarnation,
+        user,
         news: news_out,
         done: done_out,
     };
     let mut edge = Edge::new(parts);
     let listener = Listener::bind(&paths.reconnect_socket())
         .map_err(|error| other(format!("{} cannot be bound: {error}", paths.reconnect_socket().display())))?;
+    let owner = ownership::owner(&paths).map_err(other)?;
+    if owner != geteuid().as_raw() {
+        ownership::give_socket(&paths.reconnect_socket(), owner).map_err(other)?;
+    }
     let alive = hear_or_fence(&mut edge, &listener, &mut ledger).await?;
+    if alive.is_empty() {
+        edge.user = user;
+        settle(user, &paths)?;
+    } else {
+        tell_of_user(user, &edge, &mut ledger);
+    }
     tokio::task::spawn_local(turn_away(listener));
 
     let found = Found {
@@ -200,12 +221,60 @@ async fn take_charge(config: Config) -> Result<(), StartError> {
     let committed = committed.map(|release| (release, edge.releases.counter(release)));
     rules.forbidden = bans.forbidden(committed, None);
     let (state, effects) = recover(found, Moment(born.elapsed()), &rules);
-    let control = ControlSocket::bind(&paths.control_socket()).map_err(other)?;
+    let control = ControlSocket::bind(&paths.control_socket()).map_err(other)?.ruled_out(edge.user);
     let inputs = Inputs { news, done, fed, asked: control.serve(), stop };
     let beginning =
         Beginning { edge, rules, ledger, feed, bans, settings: settings.ok(), fed: fed_out, born };
     Driver::new(beginning, state).run(effects, inputs).await;
     Ok(())
+}
+
+/// Has everything belong to whom it should before the first worker is started; as `user`, if there is one.
+fn settle(user: Option<User>, paths: &Paths) -> Result<(), StartError> {
+    if user.is_some() {
+        kept_from_workers(paths).map_err(other)?;
+    }
+    if ownership::settle(paths, user).map_err(other)? {
+        eprintln!("bumplessd: {} was handed over to {}", paths.state().display(), named(user));
+    }
+    if let Some(user) = user {
+        for path in [paths.state(), paths.reconnect_socket()] {
+            ownership::reaches(user, &path).map_err(other)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether nobody but us can change what is ours; each release is looked at again whenever it is started.
+fn kept_from_workers(paths: &Paths) -> Result<(), Exposed> {
+    exposure::folder(paths.run_dir())?;
+    exposure::folder(paths.state_dir())?;
+    for path in [paths.releases(), paths.trust(), paths.staging(), paths.alive()] {
+        exposure::folder(&path)?;
+    }
+    Ok(())
+}
+
+/// What is not as the configuration says, or not safe, while a worker lives on.
+fn tell_of_user(configured: Option<User>, edge: &Edge, ledger: &mut Ledger) {
+    if configured != edge.user {
+        let text = format!(
+            "worker.user says {}, and the worker that lives runs as {}; so does whatever is started beside it. Stop and \
+             start the node to change that: systemctl restart bumplessd",
+            named(configured),
+            named(edge.user)
+        );
+        ledger.alarm(text, unix_now());
+    }
+    if edge.user.is_some()
+        && let Err(exposed) = kept_from_workers(&edge.paths)
+    {
+        ledger.alarm(exposed.to_string(), unix_now());
+    }
+}
+
+fn named(user: Option<User>) -> String {
+    user.map_or_else(|| "the supervisor's user".to_owned(), |user| format!("user {}", user.uid))
 }
 
 /// What a start knows from its own records; each of them is durable as it was read.
@@ -375,6 +444,7 @@ struct Returned {
     version: u16,
     sockets: Vec<std::os::fd::OwnedFd>,
     pid: i32,
+    user: User,
 }
 
 /// Hears every living worker, or makes sure that it is dead.
@@ -452,11 +522,11 @@ async fn hear(channel: Channel) -> Option<Returned> {
             return None;
         }
     };
-    let pid = channel.peer_pid().ok()?;
+    let (pid, user) = (channel.peer_pid().ok()?, channel.peer_user().ok()?);
     let packet = channel.receive().await.ok()??;
     match frame::decode(&packet.bytes, version, PACKET_LIMIT) {
         Ok(Report::Identity(identity)) => {
-            Some(Returned { identity: *identity, channel, version, sockets: packet.descriptors, pid })
+            Some(Returned { identity: *identity, channel, version, sockets: packet.descriptors, pid, user })
         }
         Ok(_) | Err(_) => None,
     }
@@ -465,7 +535,7 @@ async fn hear(channel: Channel) -> Option<Returned> {
 /// Checks that it is the process that holds its instance's lock and knows its secret, and takes its
 /// channel and, from the first, the sockets.
 fn take_back(edge: &mut Edge, holders: &mut HashMap<Instance, Holder>, worker: Returned) -> Option<Survivor> {
-    let Returned { identity, channel, version, sockets, pid } = worker;
+    let Returned { identity, channel, version, sockets, pid, user } = worker;
     let instance = identity.instance;
     let known = holders.get(&instance).is_some_and(|holder| holder.pid == pid);
     if !known || edge.secret_of(instance).ok() != Some(identity.secret) {
@@ -473,6 +543,7 @@ fn take_back(edge: &mut Edge, holders: &mut HashMap<Instance, Holder>, worker: R
         return None;
     }
     let holder = holders.remove(&instance)?;
+    edge.user = (user.uid != geteuid().as_raw()).then_some(user);
     if edge.groups.is_none() {
         match Groups::from_fds(sockets) {
             Ok(groups) => edge.groups = Some(groups),

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use bumpless_os::channel;
+use bumpless_os::child::User;
 use bumpless_os::process::Process;
 use bumpless_shared::control::{
     Command, Generation, Incarnation, Instance, Origin, RoutingKeys, Start, Tag, Term,
@@ -41,8 +42,8 @@ pub use bumpless_os::clock::unix_now;
 /// The outcome of an effect that took a while.
 #[derive(Debug)]
 pub enum Done {
-    /// The binary was verified and lies in a sealed memory file, ready to be executed.
-    Verified(Planned, Result<OwnedFd, String>),
+    /// The binary was verified and cannot be changed any more: ready to be executed.
+    Verified(Planned, Result<OwnedFd, Verdict>),
 }
 
 /// A process that is about to be started.
@@ -75,6 +76,8 @@ pub struct Edge {
     pub handles: HashMap<Instance, Handle>,
     /// Ours.
     pub incarnation: Incarnation,
+    /// As whom workers run; `None`: as we do. That of the living ones, whatever the configuration says by now.
+    pub user: Option<User>,
     record: RecordFile<Committed>,
     routing: RoutingKeys,
     news: UnboundedSender<News>,
@@ -103,6 +106,8 @@ pub struct Parts {
     pub routing: RoutingKeys,
     /// Ours.
     pub incarnation: Incarnation,
+    /// As whom workers run; `None`: as we do.
+    pub user: Option<User>,
     /// Where workers' tasks send.
     pub news: UnboundedSender<News>,
     /// Where slow effects send.
@@ -112,8 +117,19 @@ pub struct Parts {
 impl Edge {
     /// Nothing runs yet.
     pub fn new(parts: Parts) -> Edge {
-        let Parts { config, paths, numbers, journal, committed, releases, routing, incarnation, news, done } =
-            parts;
+        let Parts {
+            config,
+            paths,
+            numbers,
+            journal,
+            committed,
+            releases,
+            routing,
+            incarnation,
+            user,
+            news,
+            done,
+        } = parts;
         Edge {
             record: committed::file(&paths),
             alive: Alive::new(&paths),
@@ -128,6 +144,7 @@ impl Edge {
             committed,
             releases,
             incarnation,
+            user,
             routing,
             news,
             done,
@@ -240,10 +257,10 @@ impl Edge {
             Err(why) => return Some(Event::Launched(Launched::Failed(Verdict::Unknown(why)))),
         };
         self.newest = planned.worker.instance;
-        let (releases, done) = (self.releases.clone(), self.done.clone());
+        let (releases, done, user) = (self.releases.clone(), self.done.clone(), self.user);
         tokio::task::spawn_local(async move {
             let release = planned.worker.release.clone();
-            let binary = releases.launchable(&release).await.map_err(|error| error.to_string());
+            let binary = releases.launchable(&release, user).await.map_err(|error| error.verdict());
             let _ = done.send(Done::Verified(planned, binary));
         });
         None
@@ -279,11 +296,10 @@ impl Edge {
     }
 
     /// Goes on with a start once the binary is verified.
-    pub fn launch(&mut self, planned: Planned, binary: Result<OwnedFd, String>) -> Event {
-        let failed = |why: String| Event::Launched(Launched::Failed(Verdict::Bad(why)));
+    pub fn launch(&mut self, planned: Planned, binary: Result<OwnedFd, Verdict>) -> Event {
         let binary = match binary {
             Ok(binary) => binary,
-            Err(why) => return failed(why),
+            Err(verdict) => return Event::Launched(Launched::Failed(verdict)),
         };
         match self.execute(&planned.worker, binary) {
             Ok(()) => Event::Launched(Launched::Running(planned.worker)),
@@ -301,8 +317,8 @@ impl Edge {
             .map_err(|error| format!("the alive file cannot be written: {error}"))?;
         let (ours, theirs) = channel::pair().map_err(|error| format!("no socket pair: {error}"))?;
         let channel = channel::Channel::new(ours).map_err(|error| format!("no control channel: {error}"))?;
-        let launched =
-            launch::launch(binary.as_fd(), theirs, &files.output).map_err(|error| error.to_string())?;
+        let launched = launch::launch(binary.as_fd(), theirs, &files.output, self.user)
+            .map_err(|error| error.to_string())?;
         let link = Link { channel, incarnation: self.incarnation, version: None };
         let output = self.alive.output(instance);
         let (process, pid) = (launched.process, launched.pid);

@@ -57,7 +57,7 @@ const PROCESSES: u64 = 64;
 const MAX_LACKS: usize = 8;
 
 /// The fetcher's user where none is configured and the supervisor is root, if there is such a user.
-const USER: &str = "bumpless-fetch";
+pub const USER: &str = "bumpless-fetch";
 
 /// The user with this name, or where none is configured the one that is usual; `None`: our own.
 fn user(wanted: Option<&str>) -> Result<Option<User>, FeedError> {

@@ -41,7 +41,7 @@ use bumpless_trust::{Answer, At, Choice, Damage, Expiry, Keep, Refresh, Refused,
 
 pub use error::{FeedError, Trouble};
 pub use exit::Exit;
-pub use fetcher::{Limits, lacks};
+pub use fetcher::{Limits, USER as FETCHER, lacks};
 pub use staged::Staged;
 pub(crate) use staged::unnamed;
 

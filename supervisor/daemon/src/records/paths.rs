@@ -68,8 +68,10 @@ impl Paths {
         staging = state_dir / "staging",
         /// A lock and an output file for each worker.
         alive = state_dir / "alive",
-        /// The workers' own; the supervisor makes it and touches nothing below it.
+        /// The workers' own; the supervisor makes it, has it belong to their user, and does nothing else below it.
         state = state_dir / "state",
+        /// There while `state` is being handed over to another user.
+        handover = state_dir / "state.handover",
         /// The operator's command connects here.
         control_socket = run_dir / "control.sock",
         /// Workers come back here after the supervisor was replaced.

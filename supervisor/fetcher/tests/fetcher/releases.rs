@@ -39,7 +39,7 @@ fn contents(fd: OwnedFd) -> Vec<u8> {
 async fn an_installed_executable_runs_from_its_sealed_copy() {
     let lab = Lab::new(&fs::read("/bin/true").unwrap());
     let (_, release) = install(&lab).await.unwrap();
-    let fd = lab.releases().launchable(&release).await.unwrap();
+    let fd = lab.releases().launchable(&release, None).await.unwrap();
     let status = Command::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).status().unwrap();
     assert!(status.success(), "{status}");
 }
@@ -126,12 +126,12 @@ async fn other_bytes_than_signed_are_never_run_and_are_replaced_by_installing_ag
     let path = worker(&lab, &release);
     fs::remove_file(&path).unwrap();
     fs::write(&path, b"something else").unwrap();
-    let error = lab.releases().launchable(&release).await.unwrap_err();
+    let error = lab.releases().launchable(&release, None).await.unwrap_err();
     let VerifyError::Hash { found, .. } = &error else { panic!("{error}") };
     let text = error.to_string();
     assert!(text.contains(&found.to_string()) && text.contains(&release.sha256.to_string()), "{text}");
     install(&lab).await.unwrap();
-    lab.releases().launchable(&release).await.unwrap();
+    lab.releases().launchable(&release, None).await.unwrap();
 }
 
 #[tokio::test]
@@ -141,7 +141,8 @@ async fn a_link_a_folder_or_nothing_in_the_place_of_the_worker_is_not_followed()
     let path = worker(&lab, &release);
     let elsewhere = lab.dir.path().join("elsewhere");
     fs::rename(&path, &elsewhere).unwrap();
-    let refused = async || matches!(lab.releases().launchable(&release).await, Err(VerifyError::File { .. }));
+    let refused =
+        async || matches!(lab.releases().launchable(&release, None).await, Err(VerifyError::File { .. }));
     assert!(refused().await, "nothing is there");
     symlink(&elsewhere, &path).unwrap();
     assert!(refused().await, "a link to the right bytes");
@@ -154,7 +155,7 @@ async fn a_link_a_folder_or_nothing_in_the_place_of_the_worker_is_not_followed()
 async fn what_was_verified_cannot_change_any_more() {
     let lab = Lab::new(BYTES);
     let (_, release) = install(&lab).await.unwrap();
-    let fd = lab.releases().launchable(&release).await.unwrap();
+    let fd = lab.releases().launchable(&release, None).await.unwrap();
     let path = worker(&lab, &release);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(&path, b"written in place after the check").unwrap();
@@ -222,7 +223,7 @@ async fn an_artifact_that_is_not_packed_is_installed_all_the_same() {
     let mut lab = Lab::new(b"an honest release");
     lab.forge_blob(Encoding::Plain, BYTES, BYTES);
     let (_, release) = install(&lab).await.unwrap();
-    assert_eq!(contents(lab.releases().launchable(&release).await.unwrap()), BYTES);
+    assert_eq!(contents(lab.releases().launchable(&release, None).await.unwrap()), BYTES);
 }
 
 #[tokio::test]
