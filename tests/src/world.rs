@@ -74,6 +74,8 @@ impl World {
         let binaries = tokio::task::block_in_place(Binaries::build).map_err(|error| error.to_string())?;
         // Names of sockets are short, so the folder's is, too.
         let folder = tempfile::Builder::new().prefix("bumpless-").tempdir()?;
+        // Its processes may be of several users.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         let at = |name: &str| folder.path().join(name);
         for name in ["artifacts", "etc", "etc/config.d", "state", "run", "publisher"] {
             std::fs::create_dir_all(at(name))?;
@@ -373,13 +375,12 @@ impl World {
     /// The operator's command as a user who is nobody; `None` where we are not root and cannot become one.
     ///
     /// # Errors
-    /// Those of making the world's folder and the command reachable for everybody.
+    /// Those of making the command reachable for everybody.
     pub fn stranger(&self) -> Result<Option<Operator>> {
         const NOBODY: u32 = 65_534;
         if !nix::unistd::geteuid().is_root() {
             return Ok(None);
         }
-        std::fs::set_permissions(self.folder(), std::fs::Permissions::from_mode(0o755))?;
         let program = self.folder().join("bumpless");
         // By another process: while one of ours has it open for writing, a child that another test starts
         // has it, too, and it cannot be executed.

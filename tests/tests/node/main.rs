@@ -15,6 +15,7 @@ mod injected;
 mod leftovers;
 mod life;
 mod operator;
+mod own_user;
 mod packages;
 mod proxy;
 mod publisher;
