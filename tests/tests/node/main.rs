@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bad_input;
+mod channels;
 mod conformance;
 mod expiry;
 mod faults;
 mod full_disk;
 mod held;
 mod hostile;
+mod init;
 mod injected;
 mod leftovers;
 mod life;
