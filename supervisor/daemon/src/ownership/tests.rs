@@ -174,7 +174,7 @@ fn a_user_that_does_not_reach_its_folder_is_told_where() {
 #[test]
 fn a_leftover_of_a_hostile_worker_has_nothing_handed_over_that_is_not_the_workers() {
     let Some(user) = other("a_leftover_of_a_hostile_worker") else { return };
-    const ROUNDS: u32 = 300;
+    const ROUNDS: u32 = 100;
     let lab = Lab::new();
     settle(&lab.paths, Some(user)).unwrap();
     // Not the worker's: one that it may link to, because it may write to it, and a folder with one.
