@@ -446,7 +446,11 @@ mod tests {
         let path = dir.path().join("control.sock");
         let own = child::User { uid: geteuid().as_raw(), gid: 0 };
         let mut asked = ControlSocket::bind(&path).unwrap().ruled_out(Some(own)).serve();
-        let text = reason(reply(&mut ask(&path, b"{\"schema\":1,\"verb\":\"unhold\"}\n").await).await);
+        let mut client = ask(&path, b"{\"schema\":1,\"verb\":\"unhold\"}\n").await;
+        let text = tokio::select! {
+            reply = reply(&mut client) => reason(reply),
+            asked = asked.recv() => panic!("{asked:?}"),
+        };
         assert!(text.contains("may not unhold") && text.contains("nothing was changed"), "{text}");
         let mut client = ask(&path, b"{\"schema\":1,\"verb\":\"status\"}\n").await;
         asked.recv().await.unwrap().replies.finish(Outcome::Done { answer: Answer::Unheld });

@@ -123,3 +123,19 @@ fn nothing_of_a_group_stays_bound_if_a_later_address_fails() {
     assert!(Groups::bind(&[free, busy.local_addr().unwrap()]).is_err());
     assert!(UdpSocket::bind(free).is_ok(), "the first address is free again");
 }
+
+#[test]
+fn who_is_another_user_cannot_join_a_group_and_take_its_packets() {
+    let test = "who_is_another_user_cannot_join_a_group";
+    let Some(user) = crate::user::tests::other(test) else { return };
+    let groups = Groups::bind(&[loopback("127.0.0.1:0")]).unwrap();
+    let SocketAddr::V4(address) = groups.addresses()[0] else { panic!() };
+    let join = || {
+        let joins = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        setsockopt(&joins, sockopt::ReusePort, &true).unwrap();
+        bind(joins.as_raw_fd(), &SockaddrStorage::from(address))
+    };
+    assert_eq!(bumpless_os::child::with_files_as(user, join).unwrap(), Err(Errno::EADDRINUSE));
+    // That is what it is about: of our own user it can.
+    assert_eq!(join(), Ok(()));
+}
