@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,6 +38,13 @@ fn own(test: &str) -> Result<Option<User>> {
     }
     let user = nix::unistd::User::from_name(NAME)?.ok_or("there is no user nobody")?;
     Ok(Some(User { uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+}
+
+/// A port that nobody has, and that no worker of its own could bind.
+fn privileged_address() -> Result<SocketAddr> {
+    let free = |port: &u16| UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let port = (600..1000).find(free).ok_or("no free port below 1024")?;
+    Ok((Ipv4Addr::LOCALHOST, port).into())
 }
 
 /// What is set for workers to run as this user; `None`: as the supervisor's.
@@ -115,7 +123,13 @@ async fn nothing_is_lost(world: &World, oracles: &[Arc<Oracle>]) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_workers_have_their_own_user_is_upgraded_and_taken_back_and_goes_back() -> Result<()> {
     let Some(user) = own("a_node_whose_workers_have_their_own_user")? else { return Ok(()) };
-    let mut node = UnderLoad::start(settings(Some(NAME))).await?;
+    let mut world = World::prepare(settings(Some(NAME))).await?;
+    world.places().listen = vec![privileged_address()?];
+    world.configure()?;
+    world.publish(&release("1.0.0", Layout::ByName)?)?;
+    world.start_supervisor()?;
+    world.first_install().await?;
+    let mut node = UnderLoad::of(world, PLAN).await?;
     serves_as(&mut node.world, user).await?;
     node.upgrade_well("1.1.0").await?;
     let old = serves_as(&mut node.world, user).await?;
