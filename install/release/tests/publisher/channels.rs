@@ -260,6 +260,15 @@ fn signs(people: &People<'_>, publisher: &mut Publisher, who: &str, name: &str, 
     publisher.merge(&people.dir.join(who).join(format!("{name}.sigs"))).unwrap();
 }
 
+/// What the holder of a key does that only the next root names.
+fn vouches(people: &People<'_>, publisher: &mut Publisher, who: (&str, Signer), name: &str, number: u64) {
+    let (who, signer) = who;
+    let bytes = std::fs::read(people.dir.join("net/sign").join(name)).unwrap();
+    let path = people.dir.join(format!("{name}.sigs"));
+    std::fs::write(&path, people.secret(who).sign(signer, number, &bytes).unwrap()).unwrap();
+    publisher.merge(&path).unwrap();
+}
+
 #[test]
 fn what_waits_for_signatures_in_one_channel_is_not_displaced_by_another() {
     let dir = tempfile::tempdir().unwrap();
@@ -417,11 +426,7 @@ fn a_next_root_waits_for_all_channels_and_each_of_them_lives_on_meanwhile() {
         [(stable.clone(), vec![1]), (both.clone(), vec![1])]
     );
     let sign = |publisher: &mut Publisher, name: &str| {
-        let bytes = std::fs::read(dir.path().join("net/sign").join(name)).unwrap();
-        let sigs = people.secret("new").sign(Signer::Release, 2, &bytes).unwrap();
-        let path = dir.path().join(format!("{name}.sigs"));
-        std::fs::write(&path, sigs).unwrap();
-        publisher.merge(&path).unwrap();
+        vouches(&people, publisher, ("new", Signer::Release), name, 2);
     };
     sign(&mut publisher, &stable);
     assert_eq!(waits(publisher.publish_only(&only, NOW)), [(both.clone(), vec![1])]);
@@ -433,4 +438,42 @@ fn a_next_root_waits_for_all_channels_and_each_of_them_lives_on_meanwhile() {
     stand(&publisher, 2, [2, 2], NOW + 3600);
     publisher.timestamp(NOW + 7200).unwrap();
     stand(&publisher, 2, [2, 2], NOW + 7200);
+}
+
+#[test]
+fn while_a_next_root_with_other_builders_waits_for_a_channel_no_machine_meets_what_they_alone_have_built() {
+    let dir = tempfile::tempdir().unwrap();
+    let people = People::new(dir.path(), &["one", "two"]);
+    let builders = Some(people.keys(1, &["one"]));
+    let options =
+        Options { holders: Holders { builders, ..Holders::default() }, ..Options::new(channel(), NOW) };
+    let mut publisher = Publisher::init(&dir.path().join("net"), &options).unwrap();
+    add(&mut publisher, dir.path(), "1.0.0", b"one").unwrap();
+    add(publisher.begin(&beta()).unwrap(), dir.path(), "1.1.0", b"two").unwrap();
+    waits(publisher.publish(NOW));
+    for release in ["1.0.0", "1.1.0"] {
+        signs(&people, &mut publisher, "one", &format!("build-{release}.json"), Signer::Builders);
+    }
+    publisher.publish(NOW).unwrap();
+    let mut machine = Follower::of(channel());
+    assert_eq!(names(machine.look(&publisher.feed(), NOW).unwrap().index().unwrap()), ["1.0.0"]);
+
+    let changes = [
+        KeyChange::Add(Signer::Builders, people.public("two")),
+        KeyChange::Remove(Signer::Builders, people.public("one")),
+    ];
+    publisher.rotate(&changes, NOW).unwrap();
+    add(publisher.turn_to(&channel()).unwrap(), dir.path(), "1.0.1", b"three").unwrap();
+    assert_eq!(waits(publisher.publish(NOW)).len(), 3);
+    for (release, number) in [("1.0.0", 1), ("1.0.1", 2)] {
+        let name = format!("build-{release}.json");
+        vouches(&people, &mut publisher, ("two", Signer::Builders), &name, number);
+    }
+    assert_eq!(waits(publisher.publish(NOW)), [("build-1.1.0.json".to_owned(), vec![1])]);
+    let trusted = machine.look(&publisher.feed(), NOW).unwrap();
+    assert_eq!((trusted.root().version(), names(trusted.index().unwrap())), (1, vec!["1.0.0"]));
+    vouches(&people, &mut publisher, ("two", Signer::Builders), "build-1.1.0.json", 100);
+    publisher.publish(NOW).unwrap();
+    let trusted = machine.look(&publisher.feed(), NOW).unwrap();
+    assert_eq!((trusted.root().version(), names(trusted.index().unwrap())), (2, vec!["1.0.0", "1.0.1"]));
 }

@@ -13,7 +13,7 @@ use bumpless_trust::document::*;
 use bumpless_trust::refresh::sha256;
 use bumpless_trust::signature::trusted_comment;
 use bumpless_trust::{
-    Answer, At, Damage, Expiry, Keep, Machine, Refresh, Refused, Role, Signed, Stored, Trusted, Want,
+    Answer, At, Damage, Expiry, Keep, Machine, Refresh, Refused, Role, Signed, Stored, Trusted,
 };
 use minisign::KeyPair;
 
