@@ -1,8 +1,9 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::user::tests::other;
+use nix::fcntl::{RenameFlags, renameat2};
 use std::collections::BTreeMap;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 /// Another user that nobody has a name for.
@@ -184,29 +185,31 @@ fn a_leftover_of_a_hostile_worker_has_nothing_handed_over_that_is_not_the_worker
         fs::write(file, "").unwrap();
         fs::set_permissions(file, fs::Permissions::from_mode(0o666)).unwrap();
     }
-    let linked = fs::metadata(&shared).unwrap().ino();
     let victims = [shared.clone(), folder.clone(), folder.join("inner")];
-    let generation = lab.state().join("gen-1");
+    // What is put into the place of a file and of a folder: links to them.
+    let theirs = lab.dir.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    chown(&theirs, Some(user.uid), None).unwrap();
+    let (file, hard, soft) = (lab.state().join("gen-1/db/1"), theirs.join("hard"), theirs.join("soft"));
+    let (chunks, aside) = (lab.state().join("gen-1/chunks"), theirs.join("chunks"));
+    fs::hard_link(&shared, &hard).unwrap();
+    symlink(&shared, &soft).unwrap();
+    symlink(&folder, &aside).unwrap();
+    let exchange =
+        |one: &Path, other: &Path| renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE);
+    let number = |path: &Path| fs::symlink_metadata(path).unwrap().ino();
+    let (original, folder_of_chunks) = (number(&file), number(&chunks));
     let (over, swaps) = (AtomicBool::new(false), AtomicU64::new(0));
     let (mut handed, mut refused) = (0, 0);
     std::thread::scope(|scope| {
         let race = || {
-            let at = |name: &str| generation.join(name);
             while !over.load(SeqCst) {
-                // Each of them fails where the folder is not the worker's at that moment.
-                let did = [
-                    fs::rename(at("chunks"), at("aside")),
-                    symlink(&folder, at("chunks")),
-                    fs::remove_file(at("chunks")),
-                    fs::rename(at("aside"), at("chunks")),
-                    fs::rename(at("db/1"), at("db/2")),
-                    fs::hard_link(&shared, at("db/1")),
-                    fs::remove_file(at("db/1")),
-                    symlink(&shared, at("db/1")),
-                    fs::remove_file(at("db/1")),
-                    fs::rename(at("db/2"), at("db/1")),
-                ];
-                swaps.fetch_add(did.iter().filter(|done| done.is_ok()).count() as u64, SeqCst);
+                for (one, other) in [(&file, &hard), (&file, &soft), (&chunks, &aside)] {
+                    for _ in 0..2 {
+                        // Where the folder is not the worker's at that moment, it may not.
+                        swaps.fetch_add(u64::from(exchange(one, other).is_ok()), SeqCst);
+                    }
+                }
             }
         };
         let racer = scope.spawn(move || child::with_files_as(user, race).unwrap());
@@ -226,12 +229,12 @@ fn a_leftover_of_a_hostile_worker_has_nothing_handed_over_that_is_not_the_worker
                 }
                 // Back, as an administrator would: what is planted goes first.
                 fs::write(lab.paths.handover(), "").unwrap();
-                for (path, _) in lab.owners() {
-                    let found = fs::symlink_metadata(&path).unwrap();
-                    let planted = found.is_symlink() || found.ino() == linked;
-                    if planted {
-                        fs::remove_file(&path).unwrap();
-                    }
+                if number(&file) != original {
+                    let there = if number(&hard) == original { &hard } else { &soft };
+                    exchange(&file, there).unwrap();
+                }
+                if number(&chunks) != folder_of_chunks {
+                    exchange(&chunks, &aside).unwrap();
                 }
                 settle(&lab.paths, Some(user)).unwrap();
             }
