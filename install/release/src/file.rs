@@ -23,6 +23,14 @@ impl Readers {
     }
 }
 
+/// The folder that a file lies in: for a bare name, the current one.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    }
+}
+
 /// A file that is not there until [`Aside::publish`]; dropped before that, it is removed.
 #[derive(Debug)]
 pub struct Aside {
@@ -61,7 +69,7 @@ impl Aside {
         self.file.sync_all()?;
         fs::rename(&self.path, path)?;
         self.published = true;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        File::open(folder(path))?.sync_all()
     }
 }
 
@@ -89,7 +97,7 @@ impl Drop for Aside {
 /// # Errors
 /// As [`Aside`].
 pub fn write(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
-    let mut aside = Aside::begin(path.parent().unwrap_or(Path::new(".")), readers)?;
+    let mut aside = Aside::begin(folder(path), readers)?;
     aside.write_all(bytes)?;
     aside.publish(path)
 }
