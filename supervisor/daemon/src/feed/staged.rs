@@ -12,7 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::FeedError;
 
-/// A blob whose size and SHA-256 are the signed ones, or for a package's worker the declared ones. Nobody else can reach the file: it has no name.
+/// A blob whose size and SHA-256 are the signed ones, or for a package's worker the declared ones. Nobody else can
+/// reach the file: it has no name.
 #[derive(Debug)]
 pub struct Staged {
     file: File,
