@@ -102,16 +102,20 @@ impl Worker {
             }
             Flood::Records => {
                 let Some(sequencer) = self.sequencer() else { return };
-                tokio::spawn(async move {
-                    loop {
-                        let Ok(content) = Content::new(rand::random::<[u8; 32]>().repeat(128)) else {
-                            return;
-                        };
-                        if sequencer.put(&Arc::new(content)).await.is_err() {
-                            return;
+                // Many under one sync: a slow disk stops no flood.
+                for _ in 0..64 {
+                    let sequencer = sequencer.clone();
+                    tokio::spawn(async move {
+                        loop {
+                            let Ok(content) = Content::new(rand::random::<[u8; 32]>().repeat(128)) else {
+                                return;
+                            };
+                            if sequencer.put(&Arc::new(content)).await.is_err() {
+                                return;
+                            }
                         }
-                    }
-                });
+                    });
+                }
             }
         }
     }
