@@ -1,6 +1,6 @@
 //! What a client of this format ignores, skips and refuses, and what it makes of later formats.
 use crate::feed::*;
-use bumpless_trust::document::{BadDocument, Role};
+use bumpless_trust::document::{BadDocument, IndexDocument, Role, parse};
 use bumpless_trust::root::BadRoot;
 use bumpless_trust::signature::trusted_comment;
 use bumpless_trust::{Refused, Request};
@@ -45,6 +45,21 @@ fn the_object_x_may_hold_anything_and_every_other_unknown_field_is_refused() {
         let bytes: fn(String) -> String = bytes;
         let result = with_index_text(bytes);
         assert!(matches!(result, Err(Refused::Document(Role::Release, BadDocument::Shape(_)))), "{result:?}");
+    }
+}
+
+/// A publisher takes over what stands in `x` into the next version.
+#[test]
+fn a_number_in_x_is_written_as_it_was_read() {
+    let text = String::from_utf8(Feed::new().files["index/1.json"].bytes.clone()).unwrap();
+    for number in
+        ["18608888880000000000000000000000000000000001150568179", "0.1", "5e-324", "1.7976931348623157e308"]
+    {
+        let text = text.replace("\"x\":{}", &format!("\"x\":{{\"a\":{number}}}"));
+        let read: IndexDocument = parse(text.as_bytes(), "index").unwrap();
+        assert!(read.x.contains_key("a"));
+        let again: IndexDocument = parse(&serde_json::to_vec(&read).unwrap(), "index").unwrap();
+        assert_eq!(again, read);
     }
 }
 
