@@ -24,6 +24,7 @@ pub mod control;
 pub mod demo;
 pub mod display;
 pub mod feed_simulator;
+pub mod files;
 pub mod gate;
 pub mod handover;
 pub mod injected;

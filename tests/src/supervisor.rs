@@ -3,12 +3,15 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use bumpless_os::process::Process;
 use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A running `bumplessd`. Dropping it kills it; its workers live on.
 #[derive(Debug)]
@@ -80,6 +83,25 @@ impl Supervisor {
     pub async fn ended(&mut self, limit: Duration) -> crate::world::Result<ExitStatus> {
         tokio::time::timeout(limit, self.process.ended()).await.map_err(|_| StillRuns(limit))??;
         Ok(self.child.wait()?)
+    }
+
+    /// Waits for it to stop itself, as an injected fault has it do. Each stop is told of once.
+    ///
+    /// # Errors
+    /// It ends first.
+    pub async fn stopped(&self) -> io::Result<()> {
+        // The kernel tells a parent of that by a signal; listened to before the first look, none is missed.
+        let mut changes = signal(SignalKind::child())?;
+        loop {
+            let id = Id::PIDFd(self.process.as_fd());
+            match waitid(id, WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG)? {
+                WaitStatus::Stopped(..) => return Ok(()),
+                _ if self.process.has_ended()? => {
+                    return Err(io::Error::other("it ended instead of stopping"));
+                }
+                _ => changes.recv().await,
+            };
+        }
     }
 
     /// All that it has written so far, with what earlier ones wrote to the same log.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bumpless_control::history::{Event, Source};
 use bumpless_control::request::Request;
-use bumpless_control::status::{Phase, Status};
+use bumpless_control::status::{Phase, Status, Worker};
 use bumpless_os::process::Process;
 use bumpless_release::Addition;
 use bumpless_shared::release::Version;
@@ -59,6 +59,21 @@ async fn serves(world: &World, version: &str) -> Result<Option<Source>> {
     };
     let status = world.control().until(version, UPGRADE, serves).await?;
     Ok(status.serving.and_then(|worker| worker.source))
+}
+
+/// A node without a feed that runs 1.0.0, from a package; and its worker.
+async fn packaged() -> Result<(World, Worker)> {
+    let mut world = without_feed(Settings::default()).await?;
+    world.package(&release("1.0.0", Layout::ByName)?, 1)?;
+    world.start_supervisor()?;
+    answers(&world).await?;
+    let operator = world.operator();
+    expect(&operator, &["check"], 0).await?;
+    let said = expect(&operator, &["status"], 0).await?;
+    assert!(said.contains("Next: upgrade to 1.0.0") && said.contains("bumpless upgrade"), "{said}");
+    expect(&operator, &["upgrade"], 0).await?;
+    let serving = world.serving().await?.serving.ok_or("nobody serves")?;
+    Ok((world, serving))
 }
 
 async fn answers(world: &World) -> Result<()> {
@@ -215,16 +230,8 @@ async fn a_refused_declaration_disturbs_nobody_is_told_once_and_explained() -> R
     if !is_root("a refused declaration disturbs nobody") {
         return Ok(());
     }
-    let mut world = without_feed(Settings::default()).await?;
+    let (mut world, before) = packaged().await?;
     let operator = world.operator();
-    world.package(&release("1.0.0", Layout::ByName)?, 1)?;
-    world.start_supervisor()?;
-    answers(&world).await?;
-    expect(&operator, &["check"], 0).await?;
-    let said = expect(&operator, &["status"], 0).await?;
-    assert!(said.contains("Next: upgrade to 1.0.0") && said.contains("bumpless upgrade"), "{said}");
-    expect(&operator, &["upgrade"], 0).await?;
-    let before = world.serving().await?.serving.ok_or("nobody serves")?;
 
     // A good one beside it that is older, and itself with one byte that is another one.
     let folder = world.places().packages.clone();
@@ -283,13 +290,8 @@ async fn a_supervisor_that_is_killed_while_it_installs_a_package_leaves_nothing_
     if !is_root("a supervisor is killed while it installs a package") {
         return Ok(());
     }
-    let mut world = without_feed(Settings::default()).await?;
+    let (mut world, before) = packaged().await?;
     let operator = world.operator();
-    world.package(&release("1.0.0", Layout::ByName)?, 1)?;
-    world.start_supervisor()?;
-    answers(&world).await?;
-    expect(&operator, &["upgrade"], 0).await?;
-    let before = world.serving().await?.serving.ok_or("nobody serves")?;
     world.package(&release("1.1.0", Layout::ByKind)?, 2)?;
     let (releases, staging) = (world.state_dir().join("releases"), world.state_dir().join("staging"));
     let goes_on = async |world: &mut World, case: &str| -> Result<()> {
@@ -317,23 +319,13 @@ async fn a_supervisor_that_is_killed_while_it_installs_a_package_leaves_nothing_
 
     // Before each sync that makes it a release: of the file, its name, its record, and the record's name.
     for sync in 1..=4 {
-        let log = world.folder().join("log");
-        let stops = || {
-            let stopped = "injected: stopped before the sync of";
-            fs::read_to_string(&log).unwrap_or_default().matches(stopped).count()
-        };
-        let before = stops();
         world.injected().stop_at_sync("/releases/1.1.0-", sync)?;
         world
             .control()
             .ask(&Request::Upgrade { version: None, wait: false, rehearse: false }, |_, _| ())
             .await?;
-        let stopped = async {
-            while stops() == before {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(SOON, stopped).await.map_err(|_| format!("no sync {sync}"))?;
+        let stopped = world.supervisor()?.stopped();
+        tokio::time::timeout(SOON, stopped).await.map_err(|_| format!("no sync {sync}"))??;
         world.injected().cease()?;
         goes_on(&mut world, &format!("before sync {sync}")).await?;
     }

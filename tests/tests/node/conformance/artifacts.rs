@@ -3,11 +3,12 @@
 use bumpless_shared::digest::Digest;
 use bumpless_tests::feed_simulator::forge::{listed, new_keys, signed};
 use bumpless_tests::feed_simulator::{Answer, Forge};
+use bumpless_tests::files::below;
 use bumpless_tests::world::Result;
 use bumpless_trust::document::{Elders, Encoding, Stage};
 use bumpless_trust::refresh::sha256;
 
-use super::bench::{Bench, Says, all, below, news, root, same};
+use super::bench::{Bench, Says, all, news, root, same};
 
 /// A case, what is changed, and what is said.
 type Changed = (&'static str, fn(&mut Forge), &'static str);

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use bumpless_control::history::Event;
 use bumpless_control::reply::{Answer as Told, Outcome};
@@ -11,6 +10,7 @@ use bumpless_control::request::Request;
 use bumpless_control::status::{Status, Worker};
 use bumpless_tests::configuration::Settings;
 use bumpless_tests::feed_simulator::{Answer, Asked, Forge, Simulator};
+use bumpless_tests::files::below;
 use bumpless_tests::world::{Result, START, World, release, unix_now};
 use bumpless_trust::{Role, Signed};
 use bumpless_worker::client::Client;
@@ -489,37 +489,9 @@ fn is_plain(case: &str, asked: &Asked) {
     }
 }
 
-/// Every file below a folder, by its path from there.
-pub fn below(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(&next)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                files.insert(path.strip_prefix(folder)?.display().to_string(), std::fs::read(&path)?);
-            }
-        }
-    }
-    Ok(files)
-}
-
 /// A file and its `.sigs`.
 pub fn write_signed(path: &Path, signed: &Signed) -> Result<()> {
     std::fs::write(path, &signed.bytes)?;
     std::fs::write(format!("{}.sigs", path.display()), &signed.signatures)?;
     Ok(())
-}
-
-/// Waits for what only shows from outside.
-pub async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<()> {
-    let mut look = tokio::time::interval(Duration::from_millis(5));
-    let waited = tokio::time::timeout(START, async {
-        while !holds() {
-            look.tick().await;
-        }
-    });
-    Ok(waited.await.map_err(|_| format!("waited {START:?} for {what}"))?)
 }

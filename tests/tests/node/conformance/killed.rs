@@ -4,13 +4,11 @@
 use std::collections::BTreeSet;
 
 use bumpless_control::request::Request;
+use bumpless_tests::files::below;
 use bumpless_tests::world::Result;
 use bumpless_trust::Role;
 
-use super::bench::{Bench, Says, all, below, path, until};
-
-/// What the supervisor says when it stops itself (`bumpless_os::injected`).
-const STOPPED: &str = "injected: stopped before the sync of";
+use super::bench::{Bench, Says, all, path};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_step_of_keeping_a_rotation_a_supervisor_has_only_verified_files_and_the_next_recovers()
@@ -36,9 +34,6 @@ async fn killed_at_any_step_of_keeping_a_rotation_a_supervisor_has_only_verified
 async fn stopped_at(bench: &mut Bench, sync: u64) -> Result<bool> {
     bench.forge.renew();
     bench.simulator.offer(&bench.forge.files);
-    let log = bench.world.folder().join("log");
-    let stops = || std::fs::read_to_string(&log).unwrap_or_default().matches(STOPPED).count();
-    let before = stops();
     bench.world.injected().stop_at_sync("state/trust", sync)?;
     let control = bench.world.control();
     let stopped = tokio::select! {
@@ -46,8 +41,8 @@ async fn stopped_at(bench: &mut Bench, sync: u64) -> Result<bool> {
             assert_eq!(outcome?.exit_code(), 0);
             false
         }
-        waited = until("the supervisor to stop", || stops() > before) => {
-            waited?;
+        stopped = bench.world.supervisor()?.stopped() => {
+            stopped?;
             true
         }
     };

@@ -10,10 +10,11 @@ use std::time::Duration;
 use bumpless_os::disk::recorder::{Crash, Recorder, Recording};
 use bumpless_tests::feed_simulator::Forge;
 use bumpless_tests::feed_simulator::forge::new_keys;
+use bumpless_tests::files::below;
 use bumpless_trust::Signed;
 use bumplessd::feed::{Feed, FirstRoot, Settings};
 
-use super::bench::{Shelf, all, below, write_signed};
+use super::bench::{Shelf, all, write_signed};
 
 const NOW: u64 = 1_800_000_000;
 

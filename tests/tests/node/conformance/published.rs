@@ -8,11 +8,12 @@ use bumpless_control::reply::Outcome;
 use bumpless_control::request::Request;
 use bumpless_control::status::Status;
 use bumpless_tests::feed_simulator::Forge;
+use bumpless_tests::files::below;
 use bumpless_tests::world::{Result, START, unix_now};
 use bumpless_trust::document::{IndexDocument, TimestampDocument};
 use bumpless_trust::{Role, Signed};
 
-use super::bench::{Bench, Says, Shelf, all, below, path, root, same, write_signed};
+use super::bench::{Bench, Says, Shelf, all, path, root, same, write_signed};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_begins_with_a_root_that_it_was_given_and_follows_every_format_that_was_ever_published()

@@ -1,12 +1,15 @@
 //! Who has to have signed, as what, how often, and in what form.
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use bumpless_tests::feed_simulator::forge::{key, listed, new_keys, signatures};
 use bumpless_tests::feed_simulator::{Answer, Forge, Keyring};
+use bumpless_tests::left_out::left_out;
 use bumpless_tests::world::Result;
 use bumpless_trust::signature::trusted_comment;
 use bumpless_trust::{Role, Signed};
+use minisign::KeyPair;
 
 use super::bench::{Bench, Says, Shelf, all, news, same, timestamp};
 
@@ -88,6 +91,32 @@ async fn combinations(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+/// A signature by the minisign tool in its old format: over the bytes themselves instead of their hash. `None`, and
+/// said, where there is no such tool.
+fn legacy(bytes: &[u8], comment: &str, by: &KeyPair) -> Result<Option<String>> {
+    let dir = tempfile::tempdir()?;
+    let [file, secret, signature] = ["file", "key", "signature"].map(|name| dir.path().join(name));
+    std::fs::write(&file, bytes)?;
+    std::fs::write(&secret, by.sk.to_box(None)?.to_string())?;
+    let mut tool = Command::new("minisign");
+    tool.args(["-S", "-l", "-t", comment])
+        .arg("-s")
+        .arg(&secret)
+        .arg("-x")
+        .arg(&signature)
+        .arg("-m")
+        .arg(&file);
+    match tool.stdin(Stdio::null()).output() {
+        Ok(said) if said.status.success() => Ok(Some(std::fs::read_to_string(&signature)?)),
+        Ok(said) => Err(String::from_utf8_lossy(&said.stderr).into()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            left_out("a signature in the old format counts for nothing", "minisign is not installed");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Two of three have to sign the timestamp. What is tried is always its next version.
 async fn counting(bench: &mut Bench) -> Result<()> {
     bench.fresh().await?;
@@ -108,10 +137,10 @@ async fn counting(bench: &mut Bench) -> Result<()> {
     let version = bench.forge.timestamp.version;
     let bytes = serde_json::to_vec(&bench.forge.timestamp)?;
     let comment = trusted_comment(Role::Timestamp, version);
-    let sign = |by: &[&Arc<minisign::KeyPair>], comment: &str| {
+    let sign = |by: &[&Arc<KeyPair>], comment: &str| {
         signatures(&bytes, comment, &by.iter().map(|key| Arc::clone(key)).collect::<Keyring>())
     };
-    let own = |by: &[&Arc<minisign::KeyPair>]| sign(by, &comment);
+    let own = |by: &[&Arc<KeyPair>]| sign(by, &comment);
     let as_role = |role: Role| sign(&[&b], &trusted_comment(role, version));
     let one = own(&[&a]);
     // The same signature under another untrusted comment, which nothing protects.
@@ -121,7 +150,7 @@ async fn counting(bench: &mut Bench) -> Result<()> {
     assert_ne!(relabelled, own(&[&b]));
     let recommented = own(&[&b]).replace("bumpless/1 timestamp", "bumpless/1 timestamp ");
     let too_few = |text: String| (text, 1);
-    let cases = [
+    let mut cases = vec![
         ("one of them", too_few(one.clone())),
         ("nobody who counts", (own(&[&stranger, &release, &root]), 0)),
         ("one of them twice", too_few(own(&[&a, &a]))),
@@ -160,6 +189,12 @@ async fn counting(bench: &mut Bench) -> Result<()> {
         ("the second with an edited comment", too_few(format!("{one}{recommented}"))),
         ("the second in another algorithm", too_few(format!("{one}{relabelled}"))),
     ];
+    if let Some(legacy) = legacy(&bytes, &comment, &b)? {
+        // It is a good one for whoever takes such.
+        let decoded = minisign_verify::Signature::decode(&legacy)?;
+        minisign_verify::PublicKey::from_base64(&b.pk.to_base64())?.verify(&bytes, &decoded, true)?;
+        cases.push(("the second over the bytes themselves", too_few(format!("{one}{legacy}"))));
+    }
     for (name, (text, have)) in cases {
         let signed = Signed { bytes: bytes.clone(), signatures: text.into_bytes() };
         bench.forge.put("timestamp.json", signed);
