@@ -1,5 +1,6 @@
 //! What an upgrade would do now. Nothing is changed by asking, and the feed is not asked: what is said is
-//! said from the index that was verified last, and from the last look at the system's packages.
+//! said from the index that was verified last, and from the last look at the system's packages; or, of an upgrade
+//! from a folder, from what is verified there at this moment, and kept nowhere.
 
 use bumpless_shared::release::Version;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ use crate::word::words;
 pub struct DryRun {
     /// The version that is asked for; `None`: the newest that may run here.
     pub asked: Option<Version>,
+    /// The folder that the upgrade would be from; left out where it is the feed and the packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
     /// What serves; `None` where nothing was ever installed.
     pub from: Option<Version>,
     /// Where an upgrade would go; `None`: nowhere.

@@ -29,10 +29,13 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         rehearse: bool,
     },
-    /// What would `Upgrade` do? Nothing is changed, and the feed is not asked.
+    /// What would `Upgrade` do, or `UpgradeFrom` with that folder? Nothing is changed, and the feed is not asked.
     DryRun {
         /// As in `Upgrade`.
         version: Option<Version>,
+        /// As in `UpgradeFrom`; what is verified in it is kept nowhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        folder: Option<String>,
     },
     /// Go to a release with a folder, a stick for instance, as the feed for this one upgrade.
     UpgradeFrom {
@@ -95,10 +98,12 @@ impl Request {
             Request::Status
             | Request::History { .. }
             | Request::Versions
-            | Request::DryRun { .. }
+            | Request::DryRun { folder: None, .. }
             | Request::Trust => Access::Everybody,
             Request::UpgradeFrom { accept_stale: Some(_), .. } | Request::TrustReset { .. } => Access::Root,
-            Request::Check
+            // It has the supervisor read files of the asker's choice.
+            Request::DryRun { folder: Some(_), .. }
+            | Request::Check
             | Request::Upgrade { .. }
             | Request::UpgradeFrom { accept_stale: None, .. }
             | Request::Rollback { .. }

@@ -40,10 +40,14 @@ fn requests_are_written_and_read_like_this() {
             r#"{"schema":1,"verb":"upgrade","version":null,"wait":false}"#,
         ),
         (
-            Request::DryRun { version: Some(version("1.1.0")) },
+            Request::DryRun { version: Some(version("1.1.0")), folder: None },
             r#"{"schema":1,"verb":"dry_run","version":"1.1.0"}"#,
         ),
-        (Request::DryRun { version: None }, r#"{"schema":1,"verb":"dry_run","version":null}"#),
+        (Request::DryRun { version: None, folder: None }, r#"{"schema":1,"verb":"dry_run","version":null}"#),
+        (
+            Request::DryRun { version: None, folder: Some("/d".into()) },
+            r#"{"schema":1,"verb":"dry_run","version":null,"folder":"/d"}"#,
+        ),
         (Request::Rollback { wait: true }, r#"{"schema":1,"verb":"rollback","wait":true}"#),
         (Request::Hold { reason: "r\n".into() }, r#"{"schema":1,"verb":"hold","reason":"r\n"}"#),
         (Request::Unhold, r#"{"schema":1,"verb":"unhold"}"#),
@@ -87,7 +91,7 @@ fn a_request_that_is_not_wholly_understood_is_not_one() {
 
 #[test]
 fn reading_is_for_everybody_and_changing_for_operators() {
-    let dry_run = Request::DryRun { version: None };
+    let dry_run = Request::DryRun { version: None, folder: None };
     for request in
         [Request::Status, Request::History { limit: 1 }, Request::Versions, Request::Trust, dry_run]
     {
@@ -95,6 +99,7 @@ fn reading_is_for_everybody_and_changing_for_operators() {
     }
     for request in [
         Request::Check,
+        Request::DryRun { version: None, folder: Some("/d".into()) },
         Request::Upgrade { version: None, wait: false, rehearse: false },
         Request::Rollback { wait: false },
         Request::Hold { reason: String::new() },
@@ -255,6 +260,7 @@ fn a_dry_run_is_written_and_read_like_this() {
     };
     let dry_run = DryRun {
         asked: None,
+        folder: None,
         from: Some(version("1.0.0")),
         to: Some(version("1.1.0")),
         why_not: None,
@@ -306,7 +312,13 @@ fn a_dry_run_is_written_and_read_like_this() {
         r#""refused":[{"file":"/w/node.json","why":"unknown field"}],"#,
         r#""index":null,"signed_at":null,"checked_at":null,"feed_error":null}}}}"#,
     );
-    let reply = Reply::Outcome(Outcome::Done { answer: Answer::DryRun(Box::new(packaged)) });
+    let reply = Reply::Outcome(Outcome::Done { answer: Answer::DryRun(Box::new(packaged.clone())) });
+    assert_eq!(reply.line(), json);
+    assert_eq!(Reply::parse(json.as_bytes()).unwrap(), reply);
+
+    let from_a_folder = DryRun { folder: Some("/media/stick".into()), ..packaged };
+    let reply = Reply::Outcome(Outcome::Done { answer: Answer::DryRun(Box::new(from_a_folder)) });
+    let json = json.replace(r#""from":"#, r#""folder":"/media/stick","from":"#);
     assert_eq!(reply.line(), json);
     assert_eq!(Reply::parse(json.as_bytes()).unwrap(), reply);
 }

@@ -47,6 +47,7 @@ use crate::status;
 use crate::upgrade::retry::Next;
 use crate::upgrade::{Acquired, Ask, Attempt, Effect, Event, Moment, Rules, Said, State, Verdict};
 use crate::windows::Gate;
+use dry_run::Foreseen;
 use operator::{Pending, Waiter};
 use packages::source;
 use trust::FromFolder;
@@ -71,6 +72,8 @@ pub enum Fed {
     Opened(Result<(Box<Feed>, Vec<Notice>), FeedError>),
     /// A look into an operator's folder has ended; the feed, if it can be opened at all, comes home.
     Folder(Option<(Box<Feed>, Vec<Notice>)>, Box<FromFolder>, Result<(), FeedError>),
+    /// A look into an operator's folder that keeps nothing has ended; what would be trusted then.
+    Foreseen(Box<Foreseen>, Result<Box<Trusted>, FeedError>),
     /// Bytes of the blob so far.
     Progress(u64, u64, u64),
     /// The blob lies in staging.
@@ -569,6 +572,7 @@ impl Driver {
                 self.looked_into(*asked, result);
                 self.errand();
             }
+            Fed::Foreseen(asked, result) => self.foreseen(*asked, result),
             Fed::Progress(acquisition, done, total) => {
                 if acquisition == self.acquisition {
                     self.progressed(done, total);

@@ -119,6 +119,9 @@ pub enum Question {
     /// With --from DIR that folder, a stick for instance, is the feed for this one upgrade: the supervisor has
     /// to be able to read it, and verifies everything in it as ever. Media that lay in a drawer have expired;
     /// root can accept that with --accept-stale, which waives expiry and nothing else, and stands in the history.
+    ///
+    /// --dry-run says what would happen and why, and changes nothing. Every local user may ask that; with --from
+    /// DIR those who may upgrade.
     Upgrade {
         /// Such as 1.8.2
         version: Option<Version>,
@@ -137,8 +140,8 @@ pub enum Question {
         /// Return as soon as it has begun
         #[arg(long)]
         no_wait: bool,
-        /// Say what would happen and why, and change nothing; every local user may
-        #[arg(long, conflicts_with_all = ["rehearse", "no_wait", "from"])]
+        /// Say what would happen and why, and change nothing
+        #[arg(long, conflicts_with_all = ["rehearse", "no_wait", "accept_stale"])]
         dry_run: bool,
     },
     /// Go back to the release before, and wait for the end
@@ -215,7 +218,9 @@ impl Question {
         match self {
             Question::Status => Request::Status,
             Question::Check => Request::Check,
-            Question::Upgrade { version, dry_run: true, .. } => Request::DryRun { version: version.clone() },
+            Question::Upgrade { version, from, dry_run: true, .. } => {
+                Request::DryRun { version: version.clone(), folder: from.clone() }
+            }
             Question::Upgrade { version, from: None, rehearse, no_wait, .. } => {
                 Request::Upgrade { version: version.clone(), wait: !no_wait, rehearse: *rehearse }
             }
@@ -265,8 +270,13 @@ mod tests {
         let asked = Request::Upgrade { version, wait: false, rehearse: false };
         assert_eq!(request("bumpless upgrade 1.1.0 --no-wait"), asked);
         let version = Some("1.1.0".parse().unwrap());
-        assert_eq!(request("bumpless upgrade 1.1.0 --dry-run"), Request::DryRun { version });
-        assert_eq!(request("bumpless upgrade --dry-run"), Request::DryRun { version: None });
+        assert_eq!(request("bumpless upgrade 1.1.0 --dry-run"), Request::DryRun { version, folder: None });
+        assert_eq!(request("bumpless upgrade --dry-run"), Request::DryRun { version: None, folder: None });
+        let folder = Some("/media/stick".to_owned());
+        assert_eq!(
+            request("bumpless upgrade --dry-run --from /media/stick"),
+            Request::DryRun { version: None, folder }
+        );
         let from_folder = |folder: &str, accept_stale: Option<&str>| Request::UpgradeFrom {
             folder: folder.into(),
             version: None,
@@ -297,7 +307,7 @@ mod tests {
             "bumpless upgrade ../x",
             "bumpless upgrade --dry-run --rehearse",
             "bumpless upgrade --dry-run --no-wait",
-            "bumpless upgrade --dry-run --from /d",
+            "bumpless upgrade --dry-run --from /d --accept-stale --reason x",
             "bumpless status --x",
             "bumpless upgrade --accept-stale --reason x",
             "bumpless upgrade --from /d --accept-stale",

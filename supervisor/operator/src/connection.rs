@@ -152,9 +152,9 @@ impl Connection {
             Request::Upgrade { wait, .. }
             | Request::UpgradeFrom { wait, .. }
             | Request::Rollback { wait } => *wait,
-            Request::Check => true,
+            Request::Check | Request::DryRun { folder: Some(_), .. } => true,
             Request::Status
-            | Request::DryRun { .. }
+            | Request::DryRun { folder: None, .. }
             | Request::Hold { .. }
             | Request::Unhold
             | Request::History { .. }

@@ -10,10 +10,18 @@ use crate::words::{clause, course, relative, safe, when};
 
 /// Pure: the same answer and moment give the same text. Ends with an end of line.
 pub fn dry_run(foreseen: &DryRun, now: Unix) -> String {
-    let DryRun { asked, from, to, why_not, obstacles, refused, index, checked_at, feed_error, .. } = foreseen;
-    let mut text = String::from("Nothing was changed, and the feed was not asked.\n");
-    let command =
-        asked.as_ref().map_or("bumpless upgrade".into(), |asked| format!("bumpless upgrade {asked}"));
+    let DryRun {
+        asked, folder, from, to, why_not, obstacles, refused, index, checked_at, feed_error, ..
+    } = foreseen;
+    let mut text = match folder {
+        None => "Nothing was changed, and the feed was not asked.\n".to_owned(),
+        Some(folder) => {
+            format!("Nothing was changed; {} was looked into, and nothing of it is kept.\n", safe(folder))
+        }
+    };
+    let mut command = String::from("bumpless upgrade");
+    command += &folder.as_ref().map_or(String::new(), |folder| format!(" --from {}", safe(folder)));
+    command += &asked.as_ref().map_or(String::new(), |asked| format!(" {asked}"));
     let stopped = obstacles.iter().any(|obstacle| obstacle.stops != Stops::Supervisor);
     text += &match (to, why_not) {
         (Some(to), _) => {
@@ -25,7 +33,12 @@ pub fn dry_run(foreseen: &DryRun, now: Unix) -> String {
     };
     text += &obstacles.iter().map(obstacle_part).collect::<String>();
     if to.is_some() && obstacles.is_empty() {
-        text += "    Nothing stands before its start; the supervisor begins it by itself at its next look.\n";
+        text += match folder {
+            None => {
+                "    Nothing stands before its start; the supervisor begins it by itself at its next look.\n"
+            }
+            Some(_) => "    Nothing stands before its start.\n",
+        };
     }
     let (packaged, offered): (Vec<_>, Vec<_>) =
         foreseen.releases.iter().partition(|release| release.source == Some(Source::Package));
@@ -34,9 +47,11 @@ pub fn dry_run(foreseen: &DryRun, now: Unix) -> String {
         some => some.iter().map(|release| release_part(release, now)).collect(),
     };
     if let Some(index) = index {
-        let seen = checked_at.map_or("not looked for since the supervisor's start".into(), |at| {
-            format!("verified {}", relative(at, now))
-        });
+        let seen = match (folder, checked_at) {
+            (Some(folder), _) => format!("which {} has", safe(folder)),
+            (None, Some(at)) => format!("verified {}", relative(*at, now)),
+            (None, None) => "not looked for since the supervisor's start".to_owned(),
+        };
         let signed = foreseen.signed_at.map_or(String::new(), |at| format!(", signed {}", when(at, now)));
         text += &format!("\nReleases in index {}, {seen}{signed}:\n", index.version);
     }

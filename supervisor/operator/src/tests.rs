@@ -367,6 +367,7 @@ fn foreseen() -> DryRun {
     };
     DryRun {
         asked: None,
+        folder: None,
         from: Some("1.0.0".parse().unwrap()),
         to: Some("1.1.0".parse().unwrap()),
         why_not: None,
@@ -455,6 +456,28 @@ bumpless upgrade would begin nothing: the publisher has paused channel stable.
 
 Releases in index 7, not looked for since the supervisor's start, signed 2026-11-20 09:21:00 UTC (2 h ago):
     (The last look FAILED: connection refused.)
+    none
+"
+    );
+}
+
+#[test]
+fn a_dry_run_of_a_folder_in_words() {
+    let of_a_folder = DryRun {
+        folder: Some("/media/stick".into()),
+        asked: Some("1.1.0".parse().unwrap()),
+        checked_at: None,
+        releases: vec![],
+        ..foreseen()
+    };
+    assert_eq!(
+        dry_run::dry_run(&of_a_folder, NOW),
+        "\
+Nothing was changed; /media/stick was looked into, and nothing of it is kept.
+bumpless upgrade --from /media/stick 1.1.0 would go from 1.0.0 to 1.1.0.
+    Nothing stands before its start.
+
+Releases in index 7, which /media/stick has, signed 2026-11-20 09:21:00 UTC (2 h ago):
     none
 "
     );

@@ -1,13 +1,16 @@
 //! A machine without a network is upgraded from a folder, which may have lain in a drawer.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bumpless_control::history::Event;
 use bumpless_tests::configuration::Settings;
+use bumpless_tests::files::below;
 use bumpless_tests::left_out::left_out;
 use bumpless_tests::operator::Operator;
 use bumpless_tests::world::{Result, World, release, unix_now};
 use bumpless_worker::state::Layout;
+use serde_json::{Value, json};
 
 const DAY: u64 = 86_400;
 
@@ -52,6 +55,69 @@ async fn a_node_without_a_feed_is_installed_and_upgraded_from_a_folder() -> Resu
     expect(&operator, &["upgrade", "--from", &folder, "7.7.7"], 3).await?;
     expect(&operator, &["upgrade", "--from", &folder, "1.1.0"], 0).await?;
     assert_eq!(world.serving().await?.serving.ok_or("nobody serves")?.release.as_str(), "1.1.0");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_of_a_folder_says_what_an_upgrade_from_it_would_do_and_keeps_nothing_of_it() -> Result<()> {
+    let mut world = islander().await?;
+    let (operator, folder) = (world.operator(), text(&world.feed())?);
+    let kept = |world: &World| -> Result<_> {
+        let mut kept = BTreeMap::new();
+        for name in ["trust", "staging", "releases"] {
+            let dir = world.state_dir().join(name);
+            if dir.is_dir() {
+                kept.extend(below(&dir)?.into_iter().map(|(path, bytes)| (format!("{name}/{path}"), bytes)));
+            }
+        }
+        Ok(kept)
+    };
+    let dry_run = async |operator: &Operator, version: &[&str]| -> Result<Value> {
+        let arguments = ["upgrade", "--json", "--dry-run", "--from", folder.as_str()];
+        let said = operator.run(&[&arguments[..], version].concat()).await?;
+        assert_eq!(said.code, 0, "{}", said.all());
+        Ok(said.json().ok_or("no JSON")?["dry_run"].clone())
+    };
+    let before = kept(&world)?;
+    let foreseen = dry_run(&operator, &[]).await?;
+    assert_eq!((&foreseen["from"], &foreseen["to"]), (&Value::Null, &json!("1.0.0")));
+    assert_eq!(kept(&world)?, before);
+    expect(&operator, &["upgrade", "--from", &folder], 0).await?;
+
+    world.publish(&release("1.1.0", Layout::ByKind)?)?;
+    world.publisher().revoke(&"1.0.0".parse()?)?;
+    world.publisher().publish(unix_now())?;
+    let (before, history) = (kept(&world)?, world.control().history(100).await?.len());
+    let foreseen = dry_run(&operator, &[]).await?;
+    assert_eq!((&foreseen["from"], &foreseen["to"]), (&json!("1.0.0"), &json!("1.1.0")));
+    assert_eq!((&foreseen["folder"], &foreseen["obstacles"]), (&json!(folder), &json!([])));
+    assert_eq!(foreseen["index"]["version"], world.publisher().index().version);
+    let foreseen = dry_run(&operator, &["1.0.0"]).await?;
+    assert_eq!(foreseen["to"], Value::Null);
+    expect(&operator, &["hold", "--reason", "racks"], 0).await?;
+    let said = expect(&operator, &["upgrade", "--dry-run", "--from", &folder], 0).await?;
+    assert!(said.contains("would be refused now") && said.contains("racks"), "{said}");
+    expect(&operator, &["unhold"], 0).await?;
+    let said = expect(&operator, &["upgrade", "--dry-run", "--from", "/nonexistent"], 5).await?;
+    assert!(said.contains("Nothing was changed"), "{said}");
+    if let Some(stranger) = world.stranger()? {
+        // It would have the supervisor read what the stranger may not.
+        expect(&stranger, &["upgrade", "--dry-run", "--from", &folder], 3).await?;
+    } else {
+        left_out("a stranger's dry run of a folder is refused", "this is not root");
+    }
+
+    // Nor is what it brings believed: 1.0.0 is not revoked here yet.
+    assert!(world.control().status().await?.alarms.is_empty());
+    assert_eq!(kept(&world)?, before);
+    // Hold and unhold.
+    assert_eq!(world.control().history(100).await?.len(), history + 2);
+
+    // An expired folder is refused as the upgrade would be.
+    world.publisher().publish(unix_now() - 10 * DAY)?;
+    let said = expect(&operator, &["upgrade", "--dry-run", "--from", &folder], 3).await?;
+    assert!(said.contains("the timestamp expired"), "{said}");
+    assert_eq!(kept(&world)?, before);
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 //! `bumpless upgrade --dry-run`: what would happen, from what is verified here and what packages declared at the
-//! last look, and nothing else.
+//! last look, and nothing else; with `--from DIR`, from what is verified there, which is kept nowhere.
 //!
 //! The choice is the one that an upgrade makes ([`Driver::choose`]), each obstacle is found by the check that
 //! the start itself makes. What an upgrade finds out only on its way is not foreseen: what a look at the feed
@@ -12,13 +12,23 @@ use bumpless_control::history::{Index, Source};
 use bumpless_control::reply::{Answer, Outcome};
 use bumpless_shared::release::Version;
 use bumpless_trust::outlook::Prospect;
-use bumpless_trust::{Choice, Evidence, Outlook, Request as Wanted, Trusted};
+use bumpless_trust::{Choice, Evidence, Expiry, Outlook, Request as Wanted, Trusted};
 
-use super::Driver;
 use super::packages::source;
+use super::trust::absolute;
+use super::{Driver, Fed};
 use crate::config::Mode;
+use crate::control_socket::Replies;
 use crate::effects::unix_now;
-use crate::feed::has_room;
+use crate::feed::{self, FeedError, Trouble, has_room};
+
+/// `bumpless upgrade --dry-run --from DIR`.
+#[derive(Debug)]
+pub struct Foreseen {
+    pub(super) folder: String,
+    pub(super) version: Option<Version>,
+    pub(super) replies: Replies,
+}
 
 impl Driver {
     /// Answers; changes nothing.
@@ -50,6 +60,7 @@ impl Driver {
             obstacles: chosen.as_ref().map_or_else(|_| vec![], |choice| self.obstacles(choice)),
             releases: all.iter().map(|(one, source)| considered(one, source, &chosen, &wanted)).collect(),
             refused: self.packages.refused(),
+            folder: None,
             index: index.map(|Evidence { version, sha256, keys }| Index { version, sha256, keys }),
             signed_at: signed.and_then(Trusted::timestamp).map(|timestamp| timestamp.issued),
             checked_at: self.feed_state.checked_at,
@@ -59,30 +70,101 @@ impl Driver {
         Outcome::Done { answer: Answer::DryRun(Box::new(answer)) }
     }
 
-    /// What stands before the start of an upgrade to this release.
-    fn obstacles(&self, choice: &Choice) -> Vec<Obstacle> {
+    /// Looks into a folder, from what is trusted now, beside whatever else goes on.
+    pub(super) fn foresee(&self, asked: Foreseen) {
+        if let Err(reason) = absolute(&asked.folder) {
+            return asked.replies.finish(Outcome::Refused { reason });
+        }
+        let known = match (self.settings.clone(), self.trusted()) {
+            (Some(settings), Ok(trusted)) => Ok((settings, trusted.clone())),
+            (Some(_) | None, Err(why)) => Err(why),
+            (None, Ok(_)) => Err(self.feed_state.error.clone().unwrap_or_default()),
+        };
+        let (settings, trusted) = match known {
+            Ok(known) => known,
+            Err(why) => {
+                let reason = format!(
+                    "no root is trusted here yet, and only an upgrade begins with one: {why}. Nothing was changed"
+                );
+                return asked.replies.finish(Outcome::Failed { reason });
+            }
+        };
+        let fed = self.fed.clone();
+        tokio::task::spawn_local(async move {
+            let foreseen = feed::foresee(&settings, trusted, &asked.folder, unix_now()).await;
+            let _ = fed.send(Fed::Foreseen(Box::new(asked), foreseen.map(Box::new)));
+        });
+    }
+
+    /// What was found there: answers.
+    pub(super) fn foreseen(&self, asked: Foreseen, found: Result<Box<Trusted>, FeedError>) {
+        let Foreseen { folder, version, replies } = asked;
+        replies.finish(match found {
+            Ok(trusted) => self.dry_run_from(folder, version, &trusted),
+            Err(error) => {
+                let reason = format!("{error}. Nothing was changed");
+                match error.trouble() {
+                    Trouble::Expired | Trouble::Refused => Outcome::Refused { reason },
+                    Trouble::Unreachable | Trouble::Local => Outcome::Failed { reason },
+                }
+            }
+        });
+    }
+
+    fn dry_run_from(&self, folder: String, asked: Option<Version>, trusted: &Trusted) -> Outcome {
+        let wanted = asked.clone().map_or(Wanted::Newest, Wanted::Version);
+        let releases = match self.outlook_of(trusted, &wanted) {
+            Ok(outlook) => outlook.releases,
+            Err(why) => return Outcome::Failed { reason: format!("{why}. Nothing was changed") },
+        };
+        let chosen = self.choose_of(trusted, &wanted, Expiry::Counts);
+        let index = trusted.index_evidence().cloned();
+        let answer = DryRun {
+            folder: Some(folder),
+            from: self.edge.committed.as_ref().map(|committed| committed.release.version.clone()),
+            to: chosen.as_ref().ok().map(|choice| choice.release().version),
+            why_not: chosen.as_ref().err().cloned(),
+            obstacles: chosen.as_ref().map_or_else(|_| vec![], |choice| self.obstacles_for_everybody(choice)),
+            releases: releases.iter().map(|one| considered(one, &Source::Feed, &chosen, &wanted)).collect(),
+            refused: vec![],
+            index: index.map(|Evidence { version, sha256, keys }| Index { version, sha256, keys }),
+            signed_at: trusted.timestamp().map(|timestamp| timestamp.issued),
+            checked_at: None,
+            feed_error: None,
+            asked,
+        };
+        Outcome::Done { answer: Answer::DryRun(Box::new(answer)) }
+    }
+
+    /// What stands before the start of an upgrade to this release, whoever asks for it.
+    fn obstacles_for_everybody(&self, choice: &Choice) -> Vec<Obstacle> {
         let everybody = |kind| move |text| Obstacle { kind, stops: Stops::Everybody, text };
-        let supervisor = |kind| move |text| Obstacle { kind, stops: Stops::Supervisor, text };
         let held = self.ledger.hold().map(|hold| hold.reason.clone());
+        let found = [
+            self.busy().map(everybody(Hurdle::Busy)),
+            held.map(everybody(Hurdle::Hold)),
+            self.lacks_room(choice).map(everybody(Hurdle::Room)),
+        ];
+        found.into_iter().flatten().collect()
+    }
+
+    /// The same and what keeps the supervisor from beginning it by itself.
+    fn obstacles(&self, choice: &Choice) -> Vec<Obstacle> {
+        let supervisor = |kind| move |text| Obstacle { kind, stops: Stops::Supervisor, text };
+        let held = self.ledger.hold();
         let manual = self.edge.config.upgrade.mode == Mode::Manual;
         let waits = self.automatic(choice, unix_now()).map_err(|waits| waits.why);
-        let itself = match (waits, &held, manual) {
+        let itself = match (waits, held, manual) {
             (Err(why), None, true) => Some(supervisor(Hurdle::Manual)(why)),
             (Err(why), None, false) => Some(supervisor(Hurdle::Time)(why)),
             // Its reason is the hold's, which has been said.
             (Err(_), Some(_), true) => Some(supervisor(Hurdle::Manual)("upgrade.mode is \"manual\"".into())),
             (Err(_), Some(_), false) | (Ok(()), None | Some(_), true | false) => None,
         };
-        [
-            self.busy().map(everybody(Hurdle::Busy)),
-            held.map(everybody(Hurdle::Hold)),
-            self.lacks_room(choice).map(everybody(Hurdle::Room)),
-            itself,
-            self.tried_again(&choice.release()).map(supervisor(Hurdle::Retry)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        let retry = self.tried_again(&choice.release()).map(supervisor(Hurdle::Retry));
+        let mut obstacles = self.obstacles_for_everybody(choice);
+        obstacles.extend(itself.into_iter().chain(retry));
+        obstacles
     }
 
     /// Whether its fetch would end for want of room. What is installed already is not fetched.

@@ -11,6 +11,7 @@ use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::release::{Release, Version};
 use bumpless_trust::{Choice, Evidence, Expiry, Origin, Request as Wanted};
 
+use super::dry_run::Foreseen;
 use super::packages::source;
 use super::trust::FromFolder;
 use super::{Driver, Waits};
@@ -61,7 +62,10 @@ impl Driver {
             Request::Upgrade { version, wait, rehearse } => {
                 self.ask_upgrade(Pending::Upgrade { version, wait, rehearse, uid, replies });
             }
-            Request::DryRun { version } => replies.finish(self.dry_run(version)),
+            Request::DryRun { version, folder: None } => replies.finish(self.dry_run(version)),
+            Request::DryRun { version, folder: Some(folder) } => {
+                self.foresee(Foreseen { folder, version, replies })
+            }
             Request::UpgradeFrom { folder, version, wait, rehearse, accept_stale } => {
                 self.ask_folder(FromFolder { folder, version, wait, rehearse, accept_stale, uid, replies });
             }

@@ -62,7 +62,17 @@ impl Driver {
 
     /// What is chosen of what the feed offers, where root may have waived expiry.
     pub(super) fn choose_offered(&self, wanted: &Wanted, expiry: Expiry) -> Result<Choice, String> {
-        let (trusted, at) = (self.trusted()?, At { now: unix_now(), built: WRITTEN, expiry });
+        self.choose_of(self.trusted()?, wanted, expiry)
+    }
+
+    /// The same of what would be trusted.
+    pub(super) fn choose_of(
+        &self,
+        trusted: &Trusted,
+        wanted: &Wanted,
+        expiry: Expiry,
+    ) -> Result<Choice, String> {
+        let at = At { now: unix_now(), built: WRITTEN, expiry };
         self.judged(|machine, running, quarantined| {
             trusted.choose_at(machine, running, wanted, quarantined, at)
         })
@@ -70,7 +80,11 @@ impl Driver {
 
     /// What each release of the index is to this machine now.
     pub(super) fn outlook(&self, wanted: &Wanted) -> Result<Outlook, String> {
-        let trusted = self.trusted()?;
+        self.outlook_of(self.trusted()?, wanted)
+    }
+
+    /// The same of what would be trusted.
+    pub(super) fn outlook_of(&self, trusted: &Trusted, wanted: &Wanted) -> Result<Outlook, String> {
         self.judged(|machine, running, quarantined| {
             trusted.outlook(machine, running, wanted, quarantined, unix_now(), WRITTEN)
         })

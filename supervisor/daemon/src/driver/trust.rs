@@ -242,7 +242,7 @@ impl Driver {
 }
 
 /// Anything else would be read as an address, or from wherever the supervisor stands.
-fn absolute(path: &str) -> Result<(), String> {
+pub(super) fn absolute(path: &str) -> Result<(), String> {
     match path.starts_with('/') {
         true => Ok(()),
         false => Err(format!("{path:?} is no absolute path; nothing was changed")),

@@ -350,23 +350,17 @@ impl Feed {
 
     async fn refresh_from(&mut self, place: &str, now: u64, expiry: Expiry) -> Result<(), FeedError> {
         let at = At { now, built: WRITTEN, expiry };
-        let mut refresh = Refresh::begin_at(self.trusted.clone(), at).map_err(FeedError::Refused)?;
-        while let Some((name, limit)) = refresh.file() {
-            let found = self.settings.signed(place, name, limit).await?;
-            let answer = found.map_or(Answer::Missing, Answer::Found);
-            let keep = refresh.answer(answer).map_err(FeedError::Refused)?;
-            self.keep(keep).await?;
-            self.trusted = refresh.trusted().clone();
-        }
-        Ok(())
-    }
-
-    async fn keep(&self, changes: Vec<Keep>) -> Result<(), FeedError> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let store = self.store.clone();
-        staged::blocking(move || changes.into_iter().try_for_each(|change| store.keep(change))).await
+        let (from, store, trusted) = (self.trusted.clone(), &self.store, &mut self.trusted);
+        let keep = async |changes: Vec<Keep>, verified: &Trusted| {
+            if !changes.is_empty() {
+                let store = store.clone();
+                staged::blocking(move || changes.into_iter().try_for_each(|change| store.keep(change)))
+                    .await?;
+            }
+            *trusted = verified.clone();
+            Ok(())
+        };
+        self.settings.follow(from, place, at, keep).await
     }
 
     /// Fetches a chosen release's blob and hashes it. `progress` gets bytes so far and in all. An
@@ -462,7 +456,45 @@ impl Feed {
     }
 }
 
+/// What a look into this place at `now` (unix seconds) would come to, from what is trusted now. Nothing is kept.
+///
+/// # Errors
+/// As for [`Feed::refresh`].
+pub async fn foresee(
+    settings: &Settings,
+    trusted: Trusted,
+    place: &str,
+    now: u64,
+) -> Result<Trusted, FeedError> {
+    let at = At { now, built: WRITTEN, expiry: Expiry::Counts };
+    let mut foreseen = trusted.clone();
+    let note = async |_: Vec<Keep>, verified: &Trusted| {
+        foreseen = verified.clone();
+        Ok(())
+    };
+    settings.follow(trusted, place, at, note).await?;
+    Ok(foreseen)
+}
+
 impl Settings {
+    /// Asks this place for one file after the other. Whatever is verified is given to `keep` before the next one.
+    async fn follow(
+        &self,
+        from: Trusted,
+        place: &str,
+        at: At,
+        mut keep: impl AsyncFnMut(Vec<Keep>, &Trusted) -> Result<(), FeedError>,
+    ) -> Result<(), FeedError> {
+        let mut refresh = Refresh::begin_at(from, at).map_err(FeedError::Refused)?;
+        while let Some((name, limit)) = refresh.file() {
+            let found = self.signed(place, name, limit).await?;
+            let answer = found.map_or(Answer::Missing, Answer::Found);
+            let changes = refresh.answer(answer).map_err(FeedError::Refused)?;
+            keep(changes, refresh.trusted()).await?;
+        }
+        Ok(())
+    }
+
     /// The first root, from whichever place has the one with this SHA-256.
     async fn first_root(&self, expected: Digest) -> Result<Signed, FeedError> {
         let mut errors = Vec::new();
