@@ -71,6 +71,13 @@ pub struct Init {
     /// The feed is on this machine, without https
     #[arg(long)]
     pub allow_http_loopback: bool,
+    /// Who may vouch for the feed's servers (PEM), instead of the system's authorities
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
+    pub ca_file: Option<String>,
+    /// The proxy that the feed is reached through: http://host:port, or `environment` for what HTTPS_PROXY or
+    /// ALL_PROXY, and NO_PROXY, say, here and later in the supervisor's environment
+    #[arg(long, value_name = "URL", value_parser = proxy)]
+    pub proxy: Option<String>,
 }
 
 /// A first root, as one can know it.
@@ -196,6 +203,17 @@ pub enum TrustVerb {
 /// An address as it is, a folder as the supervisor, which stands elsewhere, can use it.
 fn place(text: &str) -> Result<String, String> {
     if text.contains("://") { Ok(text.to_owned()) } else { absolute(text) }
+}
+
+/// Everybody can read a command line, and the configuration that is written.
+fn proxy(text: &str) -> Result<String, String> {
+    match text.contains('@') {
+        true => Err("a proxy's password belongs into a configuration that only the supervisor can read: set the \
+                     variable HTTPS_PROXY and write `--proxy environment`, or leave the proxy out here and set \
+                     fetch.proxy"
+            .to_owned()),
+        false => Ok(text.to_owned()),
+    }
 }
 
 /// A path as the supervisor, which stands elsewhere, can use it.
@@ -341,6 +359,12 @@ mod tests {
             assert_eq!(given.root, Some(Root::File(std::path::absolute(file).unwrap())));
             assert_eq!(given.channel.to_string(), "beta");
         }
+        let given = init("bumpless init --feed https://x --ca-file ca.pem --proxy http://p:1");
+        assert_eq!(given.ca_file, Some(here.join("ca.pem").to_str().unwrap().to_owned()));
+        assert_eq!(given.proxy.as_deref(), Some("http://p:1"));
+        let line = "bumpless init --feed https://x --proxy http://user:s3cret@p:1";
+        let why = Arguments::try_parse_from(line.split(' ')).unwrap_err().to_string();
+        assert!(why.contains("--proxy environment"), "{why}");
     }
 
     #[test]

@@ -279,20 +279,24 @@ async fn verified(
 /// The sample's text with what was asked for in its place.
 fn text(wanted: &Init, stays: &Stays) -> String {
     let urls: Vec<String> = wanted.feeds.iter().map(|url| quoted(url)).collect();
-    let root = match stays {
-        Stays::Here(path) => format!("root = {}", quoted(&path.display().to_string())),
-        Stays::Shipped(network) => format!("network = \"{network}\""),
+    let (root_key, root) = match stays {
+        Stays::Here(path) => ("#= root", format!("root = {}", quoted(&path.display().to_string()))),
+        Stays::Shipped(network) => ("#= network", format!("network = \"{network}\"")),
     };
     let mut text = String::new();
     for line in SAMPLE.lines() {
         let (key, _) = line.split_once(" = ").unwrap_or((line, ""));
-        match (key, stays) {
-            ("urls", _) => text += &format!("urls = [{}]", urls.join(", ")),
-            ("#= root", Stays::Here(_)) | ("#= network", Stays::Shipped(_)) => text += &root,
-            ("channel", _) => text += &format!("channel = \"{}\"", wanted.channel),
-            ("allow_http_loopback", _) if wanted.allow_http_loopback => text += "allow_http_loopback = true",
-            (_, Stays::Here(_) | Stays::Shipped(_)) => text += line,
-        }
+        let set = match key {
+            "urls" => Some(format!("urls = [{}]", urls.join(", "))),
+            "channel" => Some(format!("channel = \"{}\"", wanted.channel)),
+            "allow_http_loopback" => {
+                wanted.allow_http_loopback.then(|| "allow_http_loopback = true".to_owned())
+            }
+            "#= ca_file" => wanted.ca_file.as_ref().map(|path| format!("ca_file = {}", quoted(path))),
+            "#= proxy" => wanted.proxy.as_ref().map(|proxy| format!("proxy = {}", quoted(proxy))),
+            key => (key == root_key).then(|| root.clone()),
+        };
+        text += set.as_deref().unwrap_or(line);
         text.push('\n');
     }
     text

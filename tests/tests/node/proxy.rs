@@ -72,3 +72,19 @@ async fn a_proxy_is_used_only_if_the_configuration_says_so_and_its_password_is_n
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_configuration_is_fetched_through_the_proxy_that_is_named_or_not_at_all() -> Result<()> {
+    let (proxy, heard) = stubborn_proxy()?;
+    let mut world = World::prepare(Settings::default()).await?;
+    let (operator, fingerprint) = (world.operator(), world.publisher().fingerprint()?.to_string());
+    let (config, proxy) = (world.folder().join("first/config.toml"), format!("http://{proxy}"));
+    let path = config.to_str().ok_or("the folder's name is no text")?;
+    let init = ["init", "--feed", "https://feed.example", "--root", &fingerprint, "--config", path];
+    let said = operator.run(&[&init[..], &["--proxy", &proxy]].concat()).await?;
+    assert!(said.code == 5 && said.errors.contains("proxy authorization required"), "{}", said.all());
+    let heard = std::mem::take(&mut *heard.lock().unwrap());
+    assert!(heard.starts_with("CONNECT feed.example:443 HTTP/1.1\r\n"), "{heard}");
+    assert!(!config.exists());
+    Ok(())
+}

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use bumpless_release::{Options, Publisher};
+use bumplessd::config::Proxy;
 
 /// Within the validity of everything that is published here.
 const NOW: Unix = 1_800_000_000;
@@ -33,6 +34,8 @@ impl Lab {
             channel: "stable".parse().unwrap(),
             config: self.at("config.toml"),
             allow_http_loopback: false,
+            ca_file: None,
+            proxy: None,
         }
     }
 
@@ -58,7 +61,7 @@ fn the_sample_has_each_line_once_that_a_first_configuration_sets() {
     for line in ["urls = []", "channel = \"stable\"", "allow_http_loopback = false"] {
         assert_eq!(SAMPLE.lines().filter(|other| *other == line).count(), 1, "{line}");
     }
-    for begin in ["#= root = ", "#= network = "] {
+    for begin in ["#= root = ", "#= network = ", "#= ca_file = ", "#= proxy = "] {
         assert_eq!(SAMPLE.lines().filter(|other| other.starts_with(begin)).count(), 1, "{begin}");
     }
 }
@@ -190,6 +193,27 @@ fn what_is_there_is_never_written_over_and_an_interrupted_beginning_can_be_repea
     std::fs::remove_file(lab.at("config.toml")).unwrap();
     init(&wanted, NOW).unwrap();
     assert!(matches!(init(&wanted, NOW), Err(InitError::Exists(path)) if path == lab.at("config.toml")));
+}
+
+#[test]
+fn the_way_to_the_feed_is_the_same_for_this_command_and_for_the_supervisor() {
+    let lab = Lab::new();
+    let ca_file = Some(lab.at("ca.pem").to_str().unwrap().to_owned());
+    let wanted = Init { ca_file, proxy: Some("http://p:1".into()), ..lab.wanted(lab.fingerprint()) };
+    let scratch = tempfile::tempdir().unwrap();
+    let text = text(&wanted, &Stays::Here(lab.at("root.json")));
+    let settings = settings(&text, scratch.path(), &wanted).unwrap();
+    assert_eq!(settings.ca_file, Some(lab.at("ca.pem")));
+    assert_eq!(format!("{:?}", settings.proxy.unwrap().address), "http://p:1");
+    init(&wanted, NOW).unwrap();
+    let config = Config::load(&lab.at("config.toml")).unwrap();
+    assert_eq!(config.feed.ca_file, Some(lab.at("ca.pem")));
+    let Some(Proxy::Address(address)) = config.fetch.proxy else { panic!("{:?}", config.fetch.proxy) };
+    assert_eq!(format!("{address:?}"), "http://p:1");
+    let (code, said) =
+        lab.refused(&Init { proxy: Some("socks5://p:1".into()), config: lab.at("other.toml"), ..wanted });
+    assert!(code == 3 && said.contains("nor a proxy's address"), "{said}");
+    assert!(!lab.at("other.toml").exists());
 }
 
 #[test]
