@@ -8,6 +8,7 @@
 //! stopped, or held up by a disk, is nobody's delay.
 
 mod dry_run;
+mod looks;
 mod operator;
 mod packages;
 mod reports;
@@ -19,37 +20,31 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bumpless_control::history::{Entry, Event as Happening, Source};
+use bumpless_control::history::{Entry, Event as Happening};
 use bumpless_control::status::{Amount, Phase};
 use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::control::{Command, Instance};
 use bumpless_shared::digest::Digest;
 use bumpless_shared::release::Release;
-use bumpless_trust::time::Utc;
-use bumpless_trust::{Choice, Origin, Refused, Role, Trusted};
+use bumpless_trust::{Choice, Origin, Trusted};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
 use crate::bans::Bans;
-use crate::config::Mode;
 use crate::control_socket::Asked;
 use crate::effects::journal::Journal;
 use crate::effects::worker::News;
 use crate::effects::{Done, Edge, unix_now};
 use crate::feed::{self, Feed, FeedError, Notice, Staged, Trouble};
 use crate::ledger::{Cause, Ledger};
-use crate::looks::{self, Look};
 use crate::pace::Pace;
 use crate::packages::Packages;
-use crate::records::hold::Hold;
 use crate::releases::{InstallError, Record};
 use crate::status;
 use crate::upgrade::retry::Next;
 use crate::upgrade::{Acquired, Ask, Attempt, Effect, Event, Moment, Rules, Said, State, Verdict};
-use crate::windows::Gate;
 use dry_run::Foreseen;
 use operator::{Pending, Waiter};
-use packages::source;
 use trust::FromFolder;
 
 /// How often what could not be written or removed is tried again.
@@ -80,14 +75,6 @@ pub enum Fed {
     Fetched(u64, Result<Staged, Verdict>),
     /// It is installed.
     Installed(u64, Result<(), Verdict>),
-}
-
-/// Why a release is not begun by itself now.
-#[derive(Debug)]
-struct Waits {
-    why: String,
-    /// Until when, if it is time that it waits for.
-    until: Option<Unix>,
 }
 
 /// What came from the feed last.
@@ -211,7 +198,7 @@ impl Driver {
                 None
             }
         };
-        let next_check = Instant::now() + looks::first(&edge.machine_id(), &edge.config.feed);
+        let next_check = Instant::now() + crate::looks::first(&edge.machine_id(), &edge.config.feed);
         let packages = Arc::new(Packages::unseen(&edge.config.packages.folder));
         Driver {
             edge,
@@ -487,59 +474,6 @@ impl Driver {
 
     // ------------------------------------------------------------------------ the feed, and packages
 
-    /// Looks at the packages and asks the feed; what is found is decided in [`Self::refreshed`].
-    fn check(&mut self, who: Pending) {
-        self.pending.push(who);
-        self.errand();
-    }
-
-    /// Whether there is a place to look at without anybody's word.
-    fn has_places(&self) -> bool {
-        self.settings.as_ref().is_some_and(|settings| !settings.places.is_empty())
-    }
-
-    /// Why the last look at the feed did not go through, if that is missed: packages need none.
-    fn feed_error(&self) -> Option<&String> {
-        let follows = !self.edge.config.feed.urls.is_empty();
-        self.feed_state.error.as_ref().filter(|_| follows || self.packages.is_empty())
-    }
-
-    /// Looks at the packages for those who wait and sends the feed, once it is at home, to its places, and then
-    /// into operators' folders.
-    fn errand(&mut self) {
-        if self.away {
-            return;
-        }
-        if self.pending.is_empty() {
-            return self.next_folder();
-        }
-        let (packages, fed) = (self.look_at_packages(), self.fed.clone());
-        let Some(settings) = self.settings.clone().filter(|_| self.has_places()) else {
-            self.away = true;
-            tokio::task::spawn_local(packages);
-            return;
-        };
-        match self.feed.take() {
-            Some(mut feed) => {
-                self.leaves(&feed);
-                tokio::task::spawn_local(async move {
-                    packages.await;
-                    let result = feed.refresh(unix_now()).await;
-                    let result = result.map(|_| ()).map_err(|error| (error.trouble(), error.to_string()));
-                    let _ = fed.send(Fed::Refreshed(feed, result));
-                });
-            }
-            None => {
-                self.away = true;
-                tokio::task::spawn_local(async move {
-                    packages.await;
-                    let opened = Feed::establish(settings).await;
-                    let _ = fed.send(Fed::Opened(opened.map(|(feed, notices)| (Box::new(feed), notices))));
-                });
-            }
-        }
-    }
-
     fn fed(&mut self, fed: Fed) {
         match fed {
             Fed::Packages(seen) => self.packages_seen(seen),
@@ -601,95 +535,6 @@ impl Driver {
                 self.collect = true;
                 self.next_tidy = Instant::now();
             }
-        }
-    }
-
-    fn refreshed(&mut self, result: Result<(), (Trouble, String)>) {
-        let now = unix_now();
-        self.look_ended(if result.is_ok() { Look::Well } else { Look::Failed });
-        match (&result, &self.feed_state.error) {
-            (Ok(()), Some(_)) => self.ledger.append(&Entry::new(now, Happening::FeedWell)),
-            (Err((trouble, why)), known) if known.as_ref() != Some(why) => match trouble {
-                Trouble::Unreachable | Trouble::Local => {
-                    let reason = Some(why.clone());
-                    self.ledger.append(&Entry { reason, ..Entry::new(now, Happening::FeedFailed) });
-                }
-                // Told of what was verified here, if that is expired, too.
-                Trouble::Expired if self.expiry().is_some_and(|(_, at)| at <= now) => {}
-                Trouble::Expired => self.ledger.alarm_about(Cause::Expired, why.clone(), now),
-                // Somebody offers what must not be believed.
-                Trouble::Refused => self.ledger.alarm_about(Cause::Feed, why.clone(), now),
-            },
-            (Ok(()), None) | (Err(_), Some(_) | None) => {}
-        }
-        if result.is_ok() {
-            self.feed_state.checked_at = Some(now);
-            self.ledger.over(Cause::Feed);
-        }
-        self.feed_state.trouble = result.as_ref().err().map(|(trouble, _)| *trouble);
-        self.feed_state.error = result.err().map(|(_, why)| why);
-        self.watch_expiry(now);
-        self.look_at_the_next_opening();
-        self.reckon();
-        self.feed_in([Event::Asked(Ask::Reconsider)].into());
-        for pending in std::mem::take(&mut self.pending) {
-            self.decide(pending);
-        }
-    }
-
-    /// When to look again.
-    fn look_ended(&mut self, ended: Look) {
-        self.looks += 1;
-        let wait = looks::next(&self.edge.machine_id(), self.looks, ended, &self.edge.config.feed);
-        self.next_check = Instant::now() + wait;
-        self.window_check = self.next_opening(unix_now());
-    }
-
-    /// Spreads machines that wait for the same moment over so long.
-    fn jitter(&self, most: Duration) -> Duration {
-        looks::jitter(&self.edge.machine_id(), self.looks, most)
-    }
-
-    /// When to look at the feed because a window opens, if upgrades begin by themselves. Not all machines with
-    /// the same window at once, and yet in its first half.
-    fn next_opening(&self, now: Unix) -> Option<Unix> {
-        let upgrade = &self.edge.config.upgrade;
-        let next = upgrade.windows.next(now).filter(|_| upgrade.mode == Mode::Auto)?;
-        let half = Duration::from_secs((next.until - next.opens) / 2);
-        Some(next.opens + self.jitter(self.edge.config.feed.jitter.min(half)).as_secs())
-    }
-
-    /// What of what was verified expires first, and when.
-    fn expiry(&self) -> Option<(Role, Unix)> {
-        Some(self.feed.as_ref()?.trusted().expires())
-    }
-
-    /// When there is something to do about that: a machine that was off for long first looks at the feed, and
-    /// one that is in an upgrade, and has no reason to think ill of the feed, afterwards.
-    fn next_expiry(&self, now: Unix) -> Option<Unix> {
-        let (_, at) = self.expiry()?;
-        let asked = self.feed_state.checked_at.is_some() && self.may_begin();
-        let due = at > now || self.feed_state.trouble.is_some() || asked;
-        (due && !self.ledger.is_alarmed(Cause::Expired)).then_some(at)
-    }
-
-    /// Says that what was verified has expired, and that it has not any more.
-    fn watch_expiry(&mut self, now: Unix) {
-        let Some((role, at)) = self.expiry() else { return };
-        if now < at {
-            // A feed that offers what is expired does so until it offers something else.
-            if self.feed_state.trouble != Some(Trouble::Expired) {
-                self.ledger.over(Cause::Expired);
-            }
-        } else if !self.ledger.is_alarmed(Cause::Expired) {
-            let runs = self.edge.committed.as_ref().map(|committed| &committed.release.version);
-            let on = runs.map_or(String::new(), |version| format!("{version} serves on. "));
-            let text = format!(
-                "{}. {on}Nothing new is installed until the feed answers with a newer one; look at it and at the \
-                 way to it",
-                Refused::Expired(role, at)
-            );
-            self.ledger.alarm_about(Cause::Expired, text, now);
         }
     }
 
@@ -825,45 +670,6 @@ impl Driver {
         if let Err(error) = linked {
             eprintln!("bumplessd: the links current and previous are not up to date: {error}");
         }
-    }
-
-    /// Whether this release may be begun without an operator at this moment, and if not, why and until when.
-    fn automatic(&self, choice: &Choice, now: Unix) -> Result<(), Waits> {
-        if let Some(Hold { reason, .. }) = self.ledger.hold() {
-            return Err(Waits { why: format!("held: {reason}"), until: None });
-        }
-        if source(choice) == Source::Feed && !self.has_places() {
-            let why =
-                "no feed is configured (feed.urls); `bumpless upgrade --from DIR` takes it from a folder";
-            return Err(Waits { why: why.into(), until: None });
-        }
-        match self.edge.config.upgrade.mode {
-            Mode::Auto if choice.urgent() => Ok(()),
-            Mode::Auto => self.in_window(now),
-            Mode::Manual => {
-                let why = "upgrades wait for `bumpless upgrade` (upgrade.mode = \"manual\")".into();
-                Err(Waits { why, until: None })
-            }
-        }
-    }
-
-    /// Windows are for what clients use: where nothing runs yet, nothing waits for one.
-    fn in_window(&self, now: Unix) -> Result<(), Waits> {
-        if self.edge.committed.is_none() {
-            return Ok(());
-        }
-        let next = match self.edge.config.upgrade.windows.at(now) {
-            Gate::Always | Gate::Open(_) => return Ok(()),
-            Gate::Closed(next) => next.map(|next| next.opens),
-        };
-        let opens = next.map_or("this machine's clock cannot be right".into(), |opens| {
-            format!("the next one opens on {}", Utc(opens))
-        });
-        let why = format!(
-            "upgrades begin by themselves only in a maintenance window (upgrade.windows), and {opens}; \
-             `bumpless upgrade` does not wait for it"
-        );
-        Err(Waits { why, until: next })
     }
 
     fn said(&mut self, from: Instance, said: Said) {

@@ -11,10 +11,11 @@ use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::release::{Release, Version};
 use bumpless_trust::{Choice, Evidence, Expiry, Origin, Request as Wanted};
 
+use super::Driver;
 use super::dry_run::Foreseen;
 use super::packages::source;
+use super::rollout::Waits;
 use super::trust::FromFolder;
-use super::{Driver, Waits};
 use crate::control_socket::{Asked, Replies};
 use crate::effects::unix_now;
 use crate::feed;

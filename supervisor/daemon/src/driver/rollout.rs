@@ -17,9 +17,20 @@ use bumpless_trust::{At, Choice, Expiry, Machine, Outlook, Request as Wanted, Ru
 
 use super::Driver;
 use super::packages::source;
+use crate::config::Mode;
 use crate::effects::unix_now;
 use crate::feed::WRITTEN;
+use crate::records::hold::Hold;
 use crate::releases::Record;
+use crate::windows::Gate;
+
+/// Why a release is not begun by itself now.
+#[derive(Debug)]
+pub(super) struct Waits {
+    pub(super) why: String,
+    /// Until when, if it is time that it waits for.
+    pub(super) until: Option<Unix>,
+}
 
 impl Driver {
     /// Looks earlier, if a stage opens before the next look.
@@ -137,6 +148,45 @@ impl Driver {
             eligible_at: next.eligible_at,
             blocks,
         })
+    }
+
+    /// Whether this release may be begun without an operator at this moment, and if not, why and until when.
+    pub(super) fn automatic(&self, choice: &Choice, now: Unix) -> Result<(), Waits> {
+        if let Some(Hold { reason, .. }) = self.ledger.hold() {
+            return Err(Waits { why: format!("held: {reason}"), until: None });
+        }
+        if source(choice) == Source::Feed && !self.has_places() {
+            let why =
+                "no feed is configured (feed.urls); `bumpless upgrade --from DIR` takes it from a folder";
+            return Err(Waits { why: why.into(), until: None });
+        }
+        match self.edge.config.upgrade.mode {
+            Mode::Auto if choice.urgent() => Ok(()),
+            Mode::Auto => self.in_window(now),
+            Mode::Manual => {
+                let why = "upgrades wait for `bumpless upgrade` (upgrade.mode = \"manual\")".into();
+                Err(Waits { why, until: None })
+            }
+        }
+    }
+
+    /// Windows are for what clients use: where nothing runs yet, nothing waits for one.
+    fn in_window(&self, now: Unix) -> Result<(), Waits> {
+        if self.edge.committed.is_none() {
+            return Ok(());
+        }
+        let next = match self.edge.config.upgrade.windows.at(now) {
+            Gate::Always | Gate::Open(_) => return Ok(()),
+            Gate::Closed(next) => next.map(|next| next.opens),
+        };
+        let opens = next.map_or("this machine's clock cannot be right".into(), |opens| {
+            format!("the next one opens on {}", Utc(opens))
+        });
+        let why = format!(
+            "upgrades begin by themselves only in a maintenance window (upgrade.windows), and {opens}; \
+             `bumpless upgrade` does not wait for it"
+        );
+        Err(Waits { why, until: next })
     }
 
     /// Why a release that failed before is not tried at this moment, in words.
