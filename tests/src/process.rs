@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 
+use nix::errno::Errno;
+
 /// Resident memory, bytes.
 ///
 /// # Errors
@@ -25,13 +27,26 @@ pub fn peak_resident(pid: u32) -> io::Result<u64> {
 /// # Errors
 /// It has ended.
 pub fn wake_ups(pid: u32) -> io::Result<BTreeMap<OsString, u64>> {
+    let each = each_thread(pid, "status")?;
+    each.into_iter()
+        .map(|(thread, status)| Ok((thread, number(&status, "voluntary_ctxt_switches:")?)))
+        .collect()
+}
+
+/// This file of each of its threads. One that ends between two looks is none of them.
+fn each_thread(pid: u32, file: &str) -> io::Result<BTreeMap<OsString, String>> {
     let mut each = BTreeMap::new();
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let thread = thread?;
-        let status = std::fs::read_to_string(thread.path().join("status"))?;
-        each.insert(thread.file_name(), number(&status, "voluntary_ctxt_switches:")?);
+        match std::fs::read_to_string(thread.path().join(file)) {
+            Ok(text) => _ = each.insert(thread.file_name(), text),
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    || error.raw_os_error() == Some(Errno::ESRCH as i32) => {}
+            Err(error) => return Err(error),
+        }
     }
-    Ok(each)
+    if each.is_empty() { Err(Errno::ESRCH.into()) } else { Ok(each) }
 }
 
 /// How many wake-ups there were between two looks, as far as threads are there that do the counting: what
@@ -57,14 +72,10 @@ pub fn descriptors(pid: u32) -> io::Result<usize> {
 /// # Errors
 /// It has ended.
 pub fn is_stopped(pid: u32) -> io::Result<bool> {
-    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
-        // Behind the name, which may have anything in it.
-        if !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    // Behind the name, which may have anything in it.
+    let stopped =
+        |stat: &String| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'));
+    Ok(each_thread(pid, "stat")?.values().all(stopped))
 }
 
 fn kilobytes(pid: u32, name: &str) -> io::Result<u64> {
@@ -81,6 +92,8 @@ fn number(status: &str, name: &str) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -103,5 +116,21 @@ mod tests {
         assert!(woken(&before, &wake_ups(pid).unwrap()) > 0);
         assert!(!is_stopped(pid).unwrap());
         assert!(resident(u32::MAX).is_err());
+        assert!(wake_ups(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn threads_that_end_while_they_are_looked_at_are_no_error() {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::thread::spawn(|| ()).join().unwrap();
+                }
+            });
+            let looks: Vec<_> = (0..2000).map(|_| wake_ups(std::process::id())).collect();
+            over.store(true, Ordering::Relaxed);
+            assert!(looks.into_iter().all(|look| look.is_ok_and(|each| each.len() >= 2)));
+        });
     }
 }
