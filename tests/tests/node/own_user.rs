@@ -371,7 +371,8 @@ fn with_capabilities(world: &World, user: User, capabilities: &str) -> Command {
     command
         .arg(format!("--reuid={}", user.uid))
         .arg(format!("--regid={}", user.gid))
-        .arg("--clear-groups")
+        // Such as may read what its log collector reads; no worker has them.
+        .arg("--groups=4000007,4000008")
         .arg(format!("--inh-caps=-all,{capabilities}"))
         .arg(format!("--ambient-caps=-all,{capabilities}"))
         .arg(plain.get_program())
@@ -391,14 +392,21 @@ async fn a_supervisor_that_is_not_root_needs_four_capabilities_for_it_and_no_mor
         chown(folder, Some(supervisors.uid), Some(supervisors.gid))?;
     }
     let log = world.folder().join("log");
-    let lacks = with_capabilities(&world, supervisors, "+chown,+setgid,+setuid");
-    let ended = Supervisor::start(lacks, &log)?.ended(SOON).await?;
-    let said = fs::read_to_string(&log)?;
-    assert_eq!(ended.code(), Some(1), "{said}");
-    assert!(said.contains("without CAP_KILL") && said.contains("as root"), "{said}");
+    const ALL: &str = "+chown,+kill,+setgid,+setuid";
+    for (by, capabilities, says) in [
+        (supervisors, "+chown,+setgid,+setuid", "without CAP_KILL. Start bumplessd as root"),
+        // Which would contain nobody.
+        (user, ALL, "is also the user of the supervisor"),
+    ] {
+        let command = with_capabilities(&world, by, capabilities);
+        let ended = Supervisor::start(command, &log)?.ended(SOON).await?;
+        let said = fs::read_to_string(&log)?;
+        assert_eq!(ended.code(), Some(1), "{said}");
+        assert!(said.contains(says), "{says:?}: {said}");
+    }
 
     world.publish(&release("1.0.0", Layout::ByName)?)?;
-    let has = with_capabilities(&world, supervisors, "+chown,+kill,+setgid,+setuid");
+    let has = with_capabilities(&world, supervisors, ALL);
     let mut supervisor = Supervisor::start(has, &log)?;
     world.first_install().await?;
     let mut node = UnderLoad::of(world, PLAN).await?;
