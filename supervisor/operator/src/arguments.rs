@@ -43,7 +43,7 @@ pub enum Verb {
     /// The root is fetched from the feed, and believed if it has the SHA-256 that you give, or read from the file
     /// that you give; the feed is verified from there, and has to have the channel. Then the root goes beside the
     /// configuration, and the configuration says where both are; everything else in it is at its default, with a
-    /// comment. What is there already is not written over.
+    /// comment. What is there already is not written over, but for a sample configuration that nobody has touched.
     Init(Init),
     /// Ask the supervisor.
     #[command(flatten)]

@@ -9,6 +9,8 @@
 //! for in its place; it is read, and the feed verified, by the supervisor's own code and its fetcher, with everything
 //! below a folder that is gone afterwards. What is verified is not kept here: the supervisor begins with the root.
 //!
+//! A sample configuration that nobody has touched, as a package installs it, is no configuration yet, and is replaced.
+//!
 //! What can go wrong: there is a configuration already, or another root; no root is named; it is another one than the
 //! fingerprint says, or nobody signed it; the feed has something that is not believed, or not the channel. Then
 //! nothing is written. A feed that cannot be reached just now is told of and no more, where the root is known
@@ -22,7 +24,7 @@ use bumpless_control::reply::Outcome;
 use bumpless_control::schema::SCHEMA;
 use bumpless_control::trust::RootShown;
 use bumpless_control::{Digest, Unix, Version};
-use bumpless_os::durable::{create, create_dirs, parent};
+use bumpless_os::durable::{create, create_dirs, parent, replace};
 use bumpless_trust::{Signed, Trusted};
 use bumplessd::config::{Config, ConfigError};
 use bumplessd::feed::{Feed, FeedError, FirstRoot, Settings, Trouble};
@@ -200,7 +202,7 @@ fn object(written: &Written) -> serde_json::Value {
 /// Before anything is written, but for [`InitError::File`].
 pub fn init(wanted: &Init, now: Unix) -> Result<Written, InitError> {
     let config = absolute(&wanted.config)?;
-    if config.symlink_metadata().is_ok() {
+    if config.symlink_metadata().is_ok() && !is_sample(&config) {
         return Err(InitError::Exists(config));
     }
     let root_file = parent(&config).join("root.json");
@@ -243,7 +245,11 @@ pub fn init(wanted: &Init, now: Unix) -> Result<Written, InitError> {
         }
         Stays::Shipped(_) => None,
     };
-    put(&config, text.as_bytes())?;
+    if is_sample(&config) {
+        replace(&config, text.as_bytes(), MODE).map_err(|error| InitError::File(config.clone(), error))?;
+    } else {
+        put(&config, text.as_bytes())?;
+    }
     let root = RootShown {
         version: trusted.root().version(),
         sha256: trusted.root_fingerprint(),
@@ -326,6 +332,11 @@ fn settings(text: &str, scratch: &Path, wanted: &Init) -> Result<Settings, InitE
         return Err(InitError::Config(why));
     }
     feed_settings(&config, &Paths::new(scratch, scratch)).map_err(InitError::Config)
+}
+
+/// Whether this is the sample as a package installs it: nobody has written anything there.
+fn is_sample(path: &Path) -> bool {
+    std::fs::read(path).is_ok_and(|there| there == SAMPLE.as_bytes())
 }
 
 /// Whether a file with this content may be written: it is not there, or is the same.

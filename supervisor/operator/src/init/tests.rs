@@ -188,6 +188,15 @@ fn what_is_there_is_never_written_over_and_an_interrupted_beginning_can_be_repea
         assert_eq!(std::fs::read(lab.at(name)).unwrap(), b"mine");
         std::fs::remove_file(lab.at(name)).unwrap();
     }
+    // The sample as it is installed says nothing yet; one that somebody has touched does.
+    std::fs::write(lab.at("config.toml"), format!("{SAMPLE}\n")).unwrap();
+    assert!(matches!(init(&wanted, NOW), Err(InitError::Exists(path)) if path == lab.at("config.toml")));
+    std::fs::write(lab.at("config.toml"), SAMPLE).unwrap();
+    init(&wanted, NOW).unwrap();
+    assert_eq!(Config::load(&lab.at("config.toml")).unwrap().feed.urls, wanted.feeds);
+    for name in ["config.toml", "root.json", "root.json.sigs"] {
+        std::fs::remove_file(lab.at(name)).unwrap();
+    }
     // Killed after the root.
     init(&wanted, NOW).unwrap();
     std::fs::remove_file(lab.at("config.toml")).unwrap();
