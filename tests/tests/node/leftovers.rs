@@ -54,6 +54,29 @@ async fn what_a_holder_did_not_remove_before_it_died_the_next_one_removes_at_onc
     Ok(())
 }
 
+/// Renamed, and not yet gone, when whoever removed it was killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_logbook_that_was_half_removed_is_removed_by_the_next_worker_that_starts() -> Result<()> {
+    let mut world = World::start(Settings::default()).await?;
+    for term in [7, 8] {
+        let logs = world.state_dir().join(format!("state/log/{term}.going"));
+        std::fs::create_dir_all(&logs)?;
+        std::fs::write(logs.join("00000000000000000001.seg"), "what nobody reads")?;
+    }
+    // By one that starts because the holder has died, and by the one that an upgrade brings.
+    let serving = world.serving().await?.serving.ok_or("nobody serves")?;
+    Process::open(serving.pid)?.kill()?;
+    until(&world, "state/log", "", 0).await?;
+    world.serving().await?;
+    std::fs::create_dir_all(world.state_dir().join("state/log/9.going"))?;
+    let new = world.publish(&release("1.1.0", Layout::ByKind)?)?;
+    let request = Request::Upgrade { version: Some(new.version), wait: true, rehearse: false };
+    let outcome = world.control().ask(&request, |_, _| ()).await?;
+    assert_eq!(outcome.exit_code(), 0, "{outcome:?}");
+    until(&world, "state/log", "", 0).await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_installation_that_was_given_up_leaves_no_release_behind() -> Result<()> {
     let mut world = World::start(Settings::default()).await?;

@@ -292,7 +292,7 @@ fn open(directory: &StateDir, start: &Start, stamp: &Stamp) -> Result<State, Can
 
 /// What is on the disk beside a generation that is empty.
 fn listed(directory: &StateDir) -> Result<Recovered, CannotStart> {
-    let logs = directory.list_logs().map_err(CannotStart::List)?;
+    let logs = directory.list_remains().map_err(CannotStart::List)?;
     let generations = directory.list_generations().map_err(CannotStart::List)?;
     let highest_term = logs.iter().copied().max().unwrap_or(0);
     Ok(Recovered { logs, generations, highest_term, ..Recovered::default() })

@@ -5,6 +5,7 @@
 //!   gen-<n>/          one generation: `generation` (says which layout), `db/`, `chunks/`
 //!   gen-<n>.making/   one that was being made when its maker ended; never used, wiped
 //!   log/<term>/       logbook segments
+//!   log/<term>.going/ one that was being removed when its remover ended; never read, removed again
 //!   refused/          records that a follower could not accept, byte for byte
 //! ```
 //!
@@ -22,6 +23,9 @@ use bumpless_shared::control::{Generation, Term};
 
 /// The file that makes a generation one.
 pub(super) const MARKER: &str = "generation";
+
+/// Behind the term of a logbook that is being removed.
+const GOING: &str = ".going";
 
 /// Something that was to be done to a file or directory and failed.
 #[derive(Debug)]
@@ -152,6 +156,14 @@ impl StateDir {
         numbers(&self.0, |name| name.strip_prefix("gen-"))
     }
 
+    /// The terms of which something is to be removed, rising: those of the logbooks on the disk, and of what is
+    /// left of others whose remover was killed.
+    pub fn list_remains(&self) -> Result<Vec<Term>, FileError> {
+        let mut terms = numbers(&self.logs(), |name| Some(name.strip_suffix(GOING).unwrap_or(name)))?;
+        terms.dedup();
+        Ok(terms)
+    }
+
     /// The terms whose logbooks are on the disk, rising.
     pub fn list_logs(&self) -> Result<Vec<Term>, FileError> {
         numbers(&self.logs(), |name| Some(name))
@@ -160,7 +172,7 @@ impl StateDir {
     /// Removes the logbook of one term. Removing what is not there is no error.
     pub fn remove_log(&self, term: Term) -> Result<(), RemoveError> {
         let logs = self.logs();
-        let going = logs.join(format!("{term}.going"));
+        let going = logs.join(format!("{term}{GOING}"));
         match disk::rename(&self.log(term), &going) {
             Ok(()) => sync_directory(&logs)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -258,6 +270,8 @@ mod tests {
         }
         assert_eq!(state.list_generations().unwrap(), [2, 10]);
         assert_eq!(state.list_logs().unwrap(), [7]);
+        fs::create_dir(dir.path().join("log/7.going")).unwrap();
+        assert_eq!(state.list_remains().unwrap(), [7, 8]);
     }
 
     #[test]

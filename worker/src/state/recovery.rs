@@ -113,12 +113,12 @@ pub fn recover(
     sync_directory(state.path())?;
     let mut writer = Writer::open(state, generation, options)?;
     let mut recovered = Recovered {
-        logs: state.list_logs()?,
+        logs: state.list_remains()?,
         generations: state.list_generations()?,
         ..Recovered::default()
     };
     let mut next = writer.store().floor() + 1;
-    for term in recovered.logs.clone() {
+    for term in state.list_logs()? {
         next = replay_log(&mut writer, LogReader::new(state, term, next), &mut recovered)?;
     }
     writer.persist()?;
