@@ -6,7 +6,7 @@ use bumpless_control::history::{Entry, Event as Happening, Index, Source};
 use bumpless_control::reply::{Answer, Checked, Listed, Move, Outcome, Progress};
 use bumpless_control::request::Request;
 use bumpless_control::schema::Schema;
-use bumpless_control::status::{Feed as FeedShown, Held, Next as Coming, Phase, Status, Supervisor};
+use bumpless_control::status::{Feed as FeedShown, Held, Next as Coming, Status, Supervisor};
 use bumpless_control::{Unix, gap_ms};
 use bumpless_shared::release::{Release, Version};
 use bumpless_trust::{Choice, Evidence, Expiry, Origin, Request as Wanted};
@@ -300,9 +300,8 @@ impl Driver {
             return self.go_back(wait, uid, replies);
         }
         let phase = status::phase(&self.state);
-        let ending = phase == Some(Phase::Draining) || self.state.verdict().is_some();
         match (phase, self.state.attempt().cloned()) {
-            (Some(_), Some(attempt)) if ending => {
+            (Some(_), Some(attempt)) if self.state.is_ending() => {
                 let reason =
                     format!("the upgrade to {} is ending; ask again when it has ended", attempt.to.version);
                 replies.finish(Outcome::Refused { reason });

@@ -2,7 +2,7 @@
 
 use super::rules::Rules;
 use super::state::{
-    Attempt, Back, Cold, Moment, Old, Pair, Return, Reverse, Serving, State, Verdict, Worker,
+    Attempt, Back, Cold, Commit, Moment, Old, Pair, Return, Reverse, Serving, State, Verdict, Worker,
 };
 
 impl State {
@@ -67,6 +67,25 @@ impl State {
             State::Reversing { why: Return::Rehearsed { .. }, .. } => None,
             State::Committing { .. } | State::Clearing { .. } => None,
             State::Stopping { .. } | State::Stopped => None,
+        }
+    }
+
+    /// Whether an upgrade is so near its end that no operator takes it back any more. Once the old worker was told
+    /// to retire it holds by an order alone; with the new one killed, nobody would serve if this supervisor died
+    /// before it gave that order.
+    pub fn is_ending(&self) -> bool {
+        match self {
+            State::Committing { step, .. } => match step {
+                Commit::Hashing(_) | Commit::Persisting(_) => false,
+                Commit::Retiring | Commit::Recording | Commit::Sealing | Commit::Draining => true,
+            },
+            State::Vacant | State::Cold { .. } | State::Steady(_) | State::Fetching { .. } => false,
+            State::Installing { .. } | State::Starting { .. } | State::Syncing { .. } => false,
+            State::Level { .. } | State::Cutting { .. } | State::Probation { .. } => false,
+            State::Reversing { .. } | State::RollingBack { .. } | State::BackingOut { .. } => {
+                self.verdict().is_some()
+            }
+            State::Clearing { .. } | State::Stopping { .. } | State::Stopped => false,
         }
     }
 
