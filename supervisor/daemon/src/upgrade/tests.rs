@@ -1553,3 +1553,13 @@ fn a_deadline_that_has_passed_is_followed_by_a_later_one() {
         assert!(state.next_tick(&rules()).is_none_or(|next| next > at(100)), "{text}");
     }
 }
+
+/// It holds by an order alone from then on, which a supervisor that dies after the kill of the new one never gives.
+#[test]
+fn no_operator_takes_back_an_upgrade_whose_old_worker_was_told_to_retire() {
+    for step in [Commit::Retiring, Commit::Recording, Commit::Sealing, Commit::Draining] {
+        assert!(committing(step.clone()).is_ending(), "{step:?}");
+    }
+    assert!(!committing(Commit::Persisting(1)).is_ending());
+    assert!(!probation().is_ending());
+}
